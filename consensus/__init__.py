@@ -1,0 +1,5 @@
+"""How validators agree on one block per height: engine, votes, certificates and validator sets.
+
+The package is pure. The engine is a function of its inputs and returns effects; whoever runs it
+owns the timers, the disk and the network. It imports `ledger` only.
+"""

@@ -1,0 +1,1 @@
+"""Tests of the node, from single functions to networks of real processes."""

@@ -1,0 +1,1 @@
+"""Networks of real node processes on loopback, observed through HTTP only."""

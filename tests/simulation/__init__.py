@@ -1,0 +1,1 @@
+"""The production consensus engine on virtual time, a hostile network and crashing disks."""

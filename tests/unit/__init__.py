@@ -1,0 +1,1 @@
+"""Tests of one behaviour each, laid out like the packages they test."""
