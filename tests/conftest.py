@@ -1,0 +1,56 @@
+"""Settings that hold for every test: the event loops it runs on and how hard Hypothesis searches.
+
+A coroutine test runs on asyncio's own loop and again on uvloop, because a node may run on either.
+Tests of real processes and slow tests run once, on uvloop: the processes choose their own loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import TYPE_CHECKING
+
+import uvloop
+from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import pytest
+
+LOOP_FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.new_event_loop,
+    "uvloop": uvloop.new_event_loop,
+}
+MARKERS_OF_ONE_RUN = ("cluster", "simulation", "slow")
+
+# A busy machine is not a defect of the code, so no profile has a deadline or a speed check.
+settings.register_profile(
+    "dev", max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+# The same examples on every run: a failure belongs to the change that shows it.
+settings.register_profile(
+    "ci", parent=settings.get_profile("dev"), max_examples=200, derandomize=True, database=None
+)
+settings.register_profile(
+    "release",
+    parent=settings.get_profile("dev"),
+    max_examples=20_000,
+    print_blob=True,
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add `--event-loop`, to run coroutine tests on one loop only."""
+    parser.addoption("--event-loop", choices=sorted(LOOP_FACTORIES), help="default: both")
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Return the loops on which one coroutine test runs."""
+    chosen = config.getoption("--event-loop")
+    if chosen is None and any(item.get_closest_marker(name) for name in MARKERS_OF_ONE_RUN):
+        chosen = "uvloop"
+    return LOOP_FACTORIES if chosen is None else {chosen: LOOP_FACTORIES[chosen]}
