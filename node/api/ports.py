@@ -1,9 +1,9 @@
 """What the HTTP API needs of a node: the port that it declares and ``node.services`` implements.
 
-Reads of blocks, receipts and accounts go to the chain store and the ledger's state directly, through
-two attributes of :class:`NodeView`. Everything else is a method that returns a small frozen record.
-Synchronous methods answer from memory and never block; ``async`` ones may wait. All of them are called
-on the event loop only.
+Reads of blocks, receipts and accounts go to the chain store and the ledger's state directly,
+through two attributes of :class:`NodeView`. Everything else is a method that returns a small frozen
+record. Synchronous methods answer from memory and never block; ``async`` ones may wait. All of them
+are called on the event loop only.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
     from storage.chain_store import ChainStore
 
 SubmitStatus = Literal["accepted", "known", "finalized", "rejected"]
-"""Outcome of handing in one transaction. ``known``: already pending. ``finalized``: already executed,
-whether it succeeded or failed; ask :meth:`NodeView.transaction_status` for which."""
+"""Outcome of handing in one transaction. ``known``: already pending. ``finalized``: already
+executed, with or without success; ask :meth:`NodeView.transaction_status` for which."""
 
 TransactionStage = Literal["pending", "finalized", "failed", "rejected", "expired", "unknown"]
 """Where a transaction is. ``failed``: final, but its operations had no effect (see its receipt).
-``rejected``: refused or dropped by this node before it was in a block. ``expired``: its ``valid_until``
-passed before it was in a block."""
+``rejected``: refused or dropped by this node before it was in a block. ``expired``: its
+``valid_until`` passed before it was in a block."""
 
 
 class SubmitResult(Struct, array_like=True, frozen=True, gc=False):
@@ -55,7 +55,7 @@ class SubmitResult(Struct, array_like=True, frozen=True, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class StageTimes:
-    """When this node saw a transaction reach each stage, milliseconds since the epoch; None: not seen."""
+    """When this node saw a transaction reach each stage, ms since the epoch; None: not seen."""
 
     received_ms: TimeMs | None = None
     """Admitted to this node's mempool."""
@@ -228,5 +228,5 @@ class NodeView(Protocol):
     async def faucet(self, address: Address, asset: str, amount: Amount) -> SubmitResult | None:
         """Send development funds to an account; None if this node has no faucet.
 
-        Only a node of a network with ``genesis.dev`` whose configuration holds the faucet's key has one.
+        Only a node of a network with ``genesis.dev`` that is configured with the faucet's key has one.
         """
