@@ -1,9 +1,9 @@
 """The node's metrics, exposed as Prometheus text at ``/metrics``.
 
 One registry per :class:`Metrics` object, so that several nodes can live in one test process. Base
-units (seconds, bytes), ``_total`` on counters, prefix ``mbi_``. Every label has few values: validators
-and peers are bounded by the network's membership, codes by the documented list. Nothing here is
-updated once per transaction except :class:`LatencyHistogram`, which is made for that.
+units (seconds, bytes), ``_total`` on counters, prefix ``mbi_``. Every label has few values:
+validators and peers are bounded by the network's membership, codes by the documented list. Nothing
+here is updated once per transaction except :class:`LatencyHistogram`, which is made for that.
 """
 
 from __future__ import annotations
@@ -229,7 +229,8 @@ class Metrics:
     """All families of one node, in one registry."""
 
     def __init__(self) -> None:
-        disable_created_metrics()  # the time of creation of every series doubles the page for nothing
+        # When each series was created doubles the page and tells nothing about a node.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         self.chain = ChainMetrics(self.registry)
         self.consensus = ConsensusMetrics(self.registry)

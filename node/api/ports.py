@@ -228,5 +228,5 @@ class NodeView(Protocol):
     async def faucet(self, address: Address, asset: str, amount: Amount) -> SubmitResult | None:
         """Send development funds to an account; None if this node has no faucet.
 
-        Only a node of a network with ``genesis.dev`` that is configured with the faucet's key has one.
+        Only a node of a network with ``genesis.dev`` that holds the faucet's key has one.
         """
