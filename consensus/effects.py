@@ -1,0 +1,162 @@
+"""Everything the consensus engine can ask its driver to do.
+
+Effects are carried out **in order**. ``Persist`` is a barrier: no later ``Send`` or ``Broadcast`` may leave
+before the write is synced to disk, because a restarted node must know every vote a peer may hold.
+A failed write is fatal: the driver ends the process, never retries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from consensus.inputs import PeerId, Timer
+from consensus.types import Certificate, ConsensusMessage, Proposal, Round, Vote
+from ledger.block import Header
+from ledger.types import Digest, Height, View
+
+
+@dataclass(frozen=True, slots=True)
+class Persist:
+    """Write to disk and sync before any later send (rules P1 to P4)."""
+
+    votes: tuple[Vote, ...] = ()
+    """Own votes about to be sent."""
+    blocks: tuple[Digest, ...] = ()
+    """Whole blocks the votes rest on; the driver holds their bodies since it verified them."""
+    certificates: tuple[Certificate, ...] = ()
+    proposal: Proposal | None = None
+    """Own proposal about to be sent, so that a restarted leader repeats it and builds no second one."""
+    sign_floor: Round | None = None
+    """Never sign at or below this round again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Write to disk without waiting: losing it costs a fetch, never safety."""
+
+    certificates: tuple[Certificate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast:
+    """Send to every connected peer, validators and observers."""
+
+    message: ConsensusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Send to one peer; dropped if it is not connected."""
+
+    peer: PeerId
+    message: ConsensusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class SetTimer:
+    """Fire ``timer`` at ``at_ms`` of the driver's monotonic clock; replaces one of the same name."""
+
+    timer: Timer
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTimer:
+    """Forget a timer; no effect if it is not set."""
+
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class RequestProposal:
+    """Build a block on ``parent`` for ``view``; answered by ``Built``."""
+
+    view: View
+    parent: Header
+    parent_certificate: Certificate | None
+    proposer: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestVerification:
+    """Judge a block whose chain rules hold; answered by ``Verified``, asked again after ``NOT_YET``.
+
+    The parent is finalised or was judged VALID before.
+    """
+
+    block_hash: Digest
+    header: Header
+    payload: bytes | None
+    """Of the proposal; None if the whole block is at hand already (``BlockReceived``)."""
+    source: PeerId | None
+    """Who offered the block, to ask for missing transactions first."""
+    parent_certificate: Certificate | None = None
+    """Of the proposal: the header's ``parent_certificate_hash`` is of its encoding. None with a whole block."""
+
+
+@dataclass(frozen=True, slots=True)
+class FetchBlock:
+    """Get a whole block by hash from one of these peers, retrying until it arrives or its height is final elsewhere."""
+
+    block_hash: Digest
+    peers: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchChain:
+    """Get finalised blocks from this height on: the chain up to the certified target is missing here."""
+
+    first: Height
+    target: Certificate
+    peers: tuple[PeerId, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finalize:
+    """These blocks, oldest first, can never be reverted: execute and store them."""
+
+    blocks: tuple[Digest, ...]
+    certificate: Certificate
+    """Finalization of the last block."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportEvidence:
+    """Two validly signed votes of one validator that an honest one never signs together."""
+
+    first: Vote
+    second: Vote
+
+
+@dataclass(frozen=True, slots=True)
+class Penalise:
+    """The peer sent something that no correct node sends."""
+
+    peer: PeerId
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Halt:
+    """Safety is violated or this node disagrees with a quorum: stop voting, keep serving, keep evidence."""
+
+    reason: str
+    certificates: tuple[Certificate, ...]
+
+
+Effect = (
+    Persist
+    | Store
+    | Broadcast
+    | Send
+    | SetTimer
+    | CancelTimer
+    | RequestProposal
+    | RequestVerification
+    | FetchBlock
+    | FetchChain
+    | Finalize
+    | ReportEvidence
+    | Penalise
+    | Halt
+)

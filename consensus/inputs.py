@@ -1,0 +1,140 @@
+"""Everything that can happen to the consensus engine.
+
+The engine is a function of these inputs and of the time passed with them; it reads no clock, socket,
+disk or random source. A driver (the node, or the simulator) turns the outside world into inputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import NewType
+
+from consensus.types import Certificate, ConsensusMessage
+from ledger.block import Header
+from ledger.types import Digest, Height, View
+
+PeerId = NewType("PeerId", bytes)
+"""Node key (Ed25519 public key of the channel) of a connected node; a validator's is in its set."""
+
+
+class Verdict(Enum):
+    """Application's answer about a block: the three cases that consensus must tell apart."""
+
+    VALID = "valid"
+    INVALID = "invalid"
+    """Can never become valid."""
+    NOT_YET = "not_yet"
+    """Depends on something this node does not have yet (its clock, an execution result, a body)."""
+
+
+class TimerKind(Enum):
+    """The engine's timers; at most one of each kind runs per view."""
+
+    LEAD = "lead"
+    """No proposal from the leader yet."""
+    VIEW = "view"
+    """No certificate in this view yet."""
+    PROPOSE = "propose"
+    """Minimum block interval is over."""
+    RETRY = "retry"
+    """Repeat what may have been lost."""
+    RELAY = "relay"
+    """Forward a certificate to peers that may not have it."""
+    SEAL = "seal"
+    """The last state root is not in a final header yet."""
+    BEAT = "beat"
+    """Liveness beacon of an idle chain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timer:
+    """Name of one timer."""
+
+    kind: TimerKind
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A decoded message from a connected, authenticated peer."""
+
+    peer: PeerId
+    message: ConsensusMessage
+
+
+@dataclass(frozen=True, slots=True)
+class TimerFired:
+    """A timer set by ``SetTimer`` has run out."""
+
+    timer: Timer
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """Answer to ``RequestProposal``; ``header`` is None if nothing can be built now."""
+
+    view: View
+    header: Header | None
+    payload: bytes
+    """Opaque list of the block's transactions, repeated in the proposal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """Answer to ``RequestVerification``."""
+
+    block_hash: Digest
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class BlockReceived:
+    """Answer to ``FetchBlock`` or ``FetchChain``: a whole block is at hand, its content not yet verified.
+
+    The driver has recomputed the hash and checked that body and parent certificate match the header.
+    """
+
+    header: Header
+    parent_certificate: Certificate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """The finalised block of this height has been executed and stored durably."""
+
+    height: Height
+
+
+@dataclass(frozen=True, slots=True)
+class WorkChanged:
+    """Whether transactions wait that are in no unfinalised block."""
+
+    pending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PeerConnected:
+    """An authenticated channel to this peer is up."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class PeerDisconnected:
+    """The channel to this peer is gone."""
+
+    peer: PeerId
+
+
+Input = (
+    Received
+    | TimerFired
+    | Built
+    | Verified
+    | BlockReceived
+    | Executed
+    | WorkChanged
+    | PeerConnected
+    | PeerDisconnected
+)
