@@ -251,18 +251,21 @@ def nothing_is_left_for_later(source: Source) -> Iterator[Finding]:
 
 
 def exports_are_complete(source: Source) -> Iterator[Finding]:
-    """Where `__all__` exists it names every public definition, and nothing that is not there."""
+    """Where `__all__` exists it names every public class and function, and nothing that is not there.
+
+    Constants may stay out. The `__init__` of a package also names what it imports from the package.
+    """
     exported, line = _exported(source.tree)
     if exported is None:
         return
-    defined, imported = _bound_names(source.tree)
+    names = _bound_names(source.tree)
+    public = names["defined"]
     if source.path.endswith("__init__.py"):
-        defined |= imported[source.package]
-    public = {name for name in defined if not name.startswith("_")}
+        public = public | names.get(source.package, set())
     for name in sorted(public - set(exported)):
-        yield line, f"{name} is public but not in __all__"
-    everything = defined.union(*imported.values())
-    for name in sorted(set(exported) - everything):
+        if not name.startswith("_"):
+            yield line, f"{name} is public but not in __all__"
+    for name in sorted(set(exported).difference(*names.values())):
         yield line, f"{name} is in __all__ but not defined"
     if len(exported) != len(set(exported)):
         yield line, "a name is twice in __all__"
@@ -279,22 +282,20 @@ def _exported(tree: ast.Module) -> tuple[list[str] | None, int]:
     return None, 0
 
 
-def _bound_names(tree: ast.Module) -> tuple[set[str], dict[str, set[str]]]:
-    """Return the names a module defines, and those it imports by the package they come from."""
-    defined: set[str] = set()
-    imported: dict[str, set[str]] = {package: set() for package in (*IMPORTABLE, "")}
+def _bound_names(tree: ast.Module) -> dict[str, set[str]]:
+    """Return the names at the top of a module by origin: defined, assigned, or a package."""
+    names: dict[str, set[str]] = {"defined": set(), "assigned": set()}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            defined.add(node.name)
+            names["defined"].add(node.name)
         elif isinstance(node, ast.Assign):
-            defined |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+            names["assigned"] |= {part.id for part in node.targets if isinstance(part, ast.Name)}
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            defined.add(node.target.id)
+            names["assigned"].add(node.target.id)
         elif isinstance(node, ast.Import | ast.ImportFrom):
             origin = (getattr(node, "module", None) or "").split(".")[0]
-            names = {alias.asname or alias.name for alias in node.names}
-            imported[origin if origin in imported else ""] |= names
-    return defined, imported
+            names.setdefault(origin, set()).update(a.asname or a.name for a in node.names)
+    return names
 
 
 RULES: tuple[Rule, ...] = (

@@ -49,7 +49,7 @@ OFFENCES: list[tuple[str, str, str]] = [
     ("functions_stay_short", "p2p/peers.py", "def f():\n" + "    x = 1\n" * FUNCTION_LINES_MAX),
     ("nothing_is_left_for_later", "node/runtime.py", "x = 1  # TODO: finish"),
     ("exports_are_complete", "ledger/state.py", "__all__ = ['a']\ndef a(): ...\ndef b(): ..."),
-    ("exports_are_complete", "ledger/state.py", "__all__ = ['a', 'gone']\na = 1"),
+    ("exports_are_complete", "ledger/state.py", "__all__ = ['a', 'gone']\na = 1\nB = 2"),
     ("exports_are_complete", "ledger/state.py", "__all__: list[str] = ['a', 'a']\na = 1"),
     ("exports_are_complete", "p2p/__init__.py", "from p2p.network import A, B\n__all__ = ['A']"),
 ]
@@ -66,6 +66,7 @@ ACCEPTED: list[tuple[str, str]] = [
     ("node/api/auth.py", "missing = token is None"),
     ("node/api/auth.py", "todo_count = 'TODO'"),
     ("p2p/__init__.py", "import ssl\nfrom p2p.network import A\n__all__ = ['A']\n_b = 1"),
+    ("p2p/frames.py", "__all__ = ['Frame']\nFRAME_BYTES_MAX = 1\nclass Frame: ..."),
     ("tests/simulation/clock.py", "import random\nprint(0.5)"),
 ]
 """Path and text that every rule lets pass; the docstring is added."""
