@@ -251,18 +251,15 @@ def nothing_is_left_for_later(source: Source) -> Iterator[Finding]:
 
 
 def exports_are_complete(source: Source) -> Iterator[Finding]:
-    """Where `__all__` exists it names every public class and function, and nothing that is not there.
+    """Where `__all__` exists it names every public class and function defined there.
 
-    Constants may stay out. The `__init__` of a package also names what it imports from the package.
+    Constants may stay out. A name that the module neither defines nor imports is an error.
     """
     exported, line = _exported(source.tree)
     if exported is None:
         return
     names = _bound_names(source.tree)
-    public = names["defined"]
-    if source.path.endswith("__init__.py"):
-        public = public | names.get(source.package, set())
-    for name in sorted(public - set(exported)):
+    for name in sorted(names["defined"] - set(exported)):
         if not name.startswith("_"):
             yield line, f"{name} is public but not in __all__"
     for name in sorted(set(exported).difference(*names.values())):
@@ -283,8 +280,8 @@ def _exported(tree: ast.Module) -> tuple[list[str] | None, int]:
 
 
 def _bound_names(tree: ast.Module) -> dict[str, set[str]]:
-    """Return the names at the top of a module by origin: defined, assigned, or a package."""
-    names: dict[str, set[str]] = {"defined": set(), "assigned": set()}
+    """Return the names at the top of a module by how they came there."""
+    names: dict[str, set[str]] = {"defined": set(), "assigned": set(), "imported": set()}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             names["defined"].add(node.name)
@@ -293,8 +290,7 @@ def _bound_names(tree: ast.Module) -> dict[str, set[str]]:
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             names["assigned"].add(node.target.id)
         elif isinstance(node, ast.Import | ast.ImportFrom):
-            origin = (getattr(node, "module", None) or "").split(".")[0]
-            names.setdefault(origin, set()).update(a.asname or a.name for a in node.names)
+            names["imported"] |= {alias.asname or alias.name for alias in node.names}
     return names
 
 
