@@ -1,10 +1,11 @@
 """Ed25519 key files: PKCS#8 in PEM, encrypted with scrypt and AES-256 (PBES2).
 
-One standard format for wallets, validators and nodes: ``openssl pkey`` and every PKCS#8 library read
-it. The encryption of the ``cryptography`` package would stretch the passphrase with 2,048 rounds of
-PBKDF2 only, so this module writes the encrypted envelope itself (RFC 8018 section 6.2, RFC 7914
-section 7, RFC 5958 section 3) and lets the library read it. Files are created with mode 0600, never
-replaced, and refused if other users could read them. Reasons: docs/adr/0012-key-files.md.
+One standard format for wallets, validators and nodes: ``openssl pkey`` and every PKCS#8 library
+read it. The encryption of the ``cryptography`` package would stretch the passphrase with 2,048
+rounds of PBKDF2 only, so this module writes the encrypted envelope itself (RFC 8018 section 6.2,
+RFC 7914 section 7, RFC 5958 section 3) and lets the library read it. Files are created with mode
+0600, never replaced, and refused if other users could read them. Reasons:
+docs/adr/0012-key-files.md.
 
 The module holds no passphrases and shows no secrets: errors name the file and the reason only.
 """
@@ -15,8 +16,7 @@ import base64
 import os
 import secrets
 import stat
-from pathlib import Path
-from typing import ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -30,6 +30,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from mbi.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCRYPT_COST: Final = 2**14
 """N: 16 MiB of memory per guess; twice that exceeds what OpenSSL's own reader allows itself."""

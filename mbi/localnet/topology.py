@@ -1,0 +1,111 @@
+"""Who takes part in a local network: names, chambers and ports. Pure.
+
+Validators alternate between the government and the commercial chamber, so each number of validators
+gives the most even split. Node i listens on ``port + 10 i`` for other nodes and one above for HTTP.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from mbi.errors import UsageError
+
+Chamber = Literal["government", "commercial"]
+Role = Literal["validator", "observer"]
+
+PORT_DEFAULT: Final = 26100
+PORT_MIN: Final = 1024
+"""Below it only the superuser may listen."""
+PORT_MAX: Final = 65535
+PORT_STEP: Final = 10
+VALIDATORS_MAX: Final = 100
+"""Far more than one machine can run; keeps ports and names in range."""
+OBSERVERS_MAX: Final = 50
+
+_SHORT: Final[dict[Chamber, str]] = {"government": "gov", "commercial": "com"}
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedNode:
+    """One node before it has keys or a home."""
+
+    name: str
+    role: Role
+    chamber: Chamber | None
+    """None for an observer."""
+    p2p_port: int
+    http_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """All nodes of a network, validators first."""
+
+    nodes: tuple[PlannedNode, ...]
+
+    @property
+    def validators(self) -> tuple[PlannedNode, ...]:
+        """The nodes that vote."""
+        return tuple(node for node in self.nodes if node.role == "validator")
+
+    def chamber_size(self, chamber: Chamber) -> int:
+        """Return how many validators sit in a chamber."""
+        return sum(node.chamber == chamber for node in self.nodes)
+
+
+def plan(validators: int, observers: int, port: int = PORT_DEFAULT) -> Topology:
+    """Lay out a network; raises :class:`UsageError` naming the number that is out of range."""
+    _demand("--validators", validators, 1, VALIDATORS_MAX)
+    _demand("--observers", observers, 0, OBSERVERS_MAX)
+    last = PORT_STEP * (validators + observers - 1) + 1
+    _demand("--port", port, PORT_MIN, PORT_MAX - last)
+    seats: dict[Chamber, int] = {"government": 0, "commercial": 0}
+    nodes: list[PlannedNode] = []
+    for index in range(validators + observers):
+        p2p_port = port + PORT_STEP * index
+        if index >= validators:
+            name = f"obs-{index - validators + 1}"
+            nodes.append(PlannedNode(name, "observer", None, p2p_port, p2p_port + 1))
+            continue
+        chamber: Chamber = "commercial" if index % 2 else "government"
+        seats[chamber] += 1
+        name = f"{_SHORT[chamber]}-{seats[chamber]}"
+        nodes.append(PlannedNode(name, "validator", chamber, p2p_port, p2p_port + 1))
+    return Topology(tuple(nodes))
+
+
+def quorum_text(governments: int, commercials: int) -> str:
+    """Say in one line what a certificate needs, for banners and help."""
+    total = governments + commercials
+    needed = total * 2 // 3 + 1
+    chambers = [
+        f"{(size + 1) // 2} of {size} {name}"
+        for name, size in (("government", governments), ("commercial", commercials))
+        if size
+    ]
+    return f"{needed} of {total} validators, at least {' and '.join(chambers)}"
+
+
+def advice(governments: int, commercials: int) -> str | None:
+    """Return a hint for production if a chamber has an even size, otherwise None.
+
+    With an odd number in each chamber, half of a chamber (rounded up) is a majority of it, so even
+    a chamber that lies as a whole cannot make two conflicting blocks final.
+    """
+    even = [
+        f"{name} has {size}"
+        for name, size in (("government", governments), ("commercial", commercials))
+        if size and size % 2 == 0
+    ]
+    if not even:
+        return None
+    return (
+        f"for production give each chamber an odd number of validators ({', '.join(even)}): "
+        "then no chamber, even lying as a whole, can finalise two conflicting blocks"
+    )
+
+
+def _demand(option: str, value: int, low: int, high: int) -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{option} must be from {low} to {high}, got {value}")
