@@ -1,8 +1,8 @@
 """Everything the consensus engine can ask its driver to do.
 
-Effects are carried out **in order**. ``Persist`` is a barrier: no later ``Send`` or ``Broadcast`` may leave
-before the write is synced to disk, because a restarted node must know every vote a peer may hold.
-A failed write is fatal: the driver ends the process, never retries.
+Effects are carried out **in order**. ``Persist`` is a barrier: no later ``Send`` or ``Broadcast``
+may leave before the write is synced to disk, because a restarted node must know every vote a peer
+may hold. A failed write is fatal: the driver ends the process, never retries.
 """
 
 from __future__ import annotations
@@ -22,10 +22,11 @@ class Persist:
     votes: tuple[Vote, ...] = ()
     """Own votes about to be sent."""
     blocks: tuple[Digest, ...] = ()
-    """Whole blocks the votes rest on; the driver holds their bodies since it verified them."""
+    """Whole blocks the votes rest on; the driver holds their bodies since it verified them. Each is
+    named once."""
     certificates: tuple[Certificate, ...] = ()
     proposal: Proposal | None = None
-    """Own proposal about to be sent, so that a restarted leader repeats it and builds no second one."""
+    """Own proposal about to be sent: a restarted leader repeats it and builds no second one."""
     sign_floor: Round | None = None
     """Never sign at or below this round again."""
 
@@ -54,7 +55,7 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class SetTimer:
-    """Fire ``timer`` at ``at_ms`` of the driver's monotonic clock; replaces one of the same name."""
+    """Fire ``timer`` at ``at_ms`` of the monotonic clock; replaces one of the same name."""
 
     timer: Timer
     at_ms: int
@@ -69,19 +70,28 @@ class CancelTimer:
 
 @dataclass(frozen=True, slots=True)
 class RequestProposal:
-    """Build a block on ``parent`` for ``view``; answered by ``Built``."""
+    """Build a block on ``parent`` for ``view``; answered by ``Built``.
+
+    The new header's ``parent_certificate_hash`` is
+    ``certificates.certificate_hash(parent_certificate)``. Every block from the finalised head to
+    ``parent`` was judged VALID before.
+    """
 
     view: View
     parent: Header
     parent_certificate: Certificate | None
+    """To be stored in the block; None on the child of genesis."""
     proposer: int
+    empty_allowed: bool
+    """The view needs a block even if no transaction waits; if False answer "no header" then."""
 
 
 @dataclass(frozen=True, slots=True)
 class RequestVerification:
-    """Judge a block whose chain rules hold; answered by ``Verified``, asked again after ``NOT_YET``.
+    """Judge a block whose chain rules hold; answered by ``Verified``; repeated after ``NOT_YET``.
 
-    The parent is finalised or was judged VALID before.
+    The parent is finalised or was judged VALID before. The driver may also answer late, for example
+    when missing transactions have arrived, or a second time after ``NOT_YET``.
     """
 
     block_hash: Digest
@@ -91,12 +101,16 @@ class RequestVerification:
     source: PeerId | None
     """Who offered the block, to ask for missing transactions first."""
     parent_certificate: Certificate | None = None
-    """Of the proposal: the header's ``parent_certificate_hash`` is of its encoding. None with a whole block."""
+    """Of the proposal, whose header commits to it; None if the whole block is at hand."""
 
 
 @dataclass(frozen=True, slots=True)
 class FetchBlock:
-    """Get a whole block by hash from one of these peers, retrying until it arrives or its height is final elsewhere."""
+    """Get a whole block by hash from the own store or a peer; answered by ``BlockReceived``.
+
+    The driver goes on until the block arrives or is finalised without it. The effect is repeated on
+    every retry of the engine: a repetition may name other peers and starts no second fetch.
+    """
 
     block_hash: Digest
     peers: tuple[PeerId, ...]
@@ -104,10 +118,18 @@ class FetchBlock:
 
 @dataclass(frozen=True, slots=True)
 class FetchChain:
-    """Get finalised blocks from this height on: the chain up to the certified target is missing here."""
+    """Get finalised blocks from this height on: the chain up to ``target`` is missing here.
+
+    The driver gets one segment, checks the finalization of its last block first and then the hash
+    links, and feeds the blocks as ``BlockReceived``, lowest first, then the finalization as a
+    received ``CertificateMessage``. The engine asks for the next segment when it has finalised this
+    one, and repeats the effect on every retry: a repetition starts no second fetch.
+    """
 
     first: Height
+    """One above the engine's finalised height."""
     target: Certificate
+    """Highest finalization held; the network may be beyond it by now."""
     peers: tuple[PeerId, ...]
 
 
@@ -138,7 +160,10 @@ class Penalise:
 
 @dataclass(frozen=True, slots=True)
 class Halt:
-    """Safety is violated or this node disagrees with a quorum: stop voting, keep serving, keep evidence."""
+    """Safety is violated or this node disagrees with a quorum: stop voting, keep serving.
+
+    The driver keeps the certificates, which are the evidence, and tells the operator.
+    """
 
     reason: str
     certificates: tuple[Certificate, ...]

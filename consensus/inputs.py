@@ -1,7 +1,8 @@
 """Everything that can happen to the consensus engine.
 
-The engine is a function of these inputs and of the time passed with them; it reads no clock, socket,
-disk or random source. A driver (the node, or the simulator) turns the outside world into inputs.
+The engine is a function of these inputs and of the time passed with them; it reads no clock,
+socket, disk or random source. A driver (the node, or the simulator) turns the outside world into
+inputs.
 """
 
 from __future__ import annotations
@@ -90,9 +91,10 @@ class Verified:
 
 @dataclass(frozen=True, slots=True)
 class BlockReceived:
-    """Answer to ``FetchBlock`` or ``FetchChain``: a whole block is at hand, its content not yet verified.
+    """Answer to ``FetchBlock`` or ``FetchChain``: a whole block is at hand, not yet judged.
 
-    The driver has recomputed the hash and checked that body and parent certificate match the header.
+    The driver has recomputed the hash and checked that body and parent certificate match the
+    header.
     """
 
     header: Header
@@ -108,7 +110,12 @@ class Executed:
 
 @dataclass(frozen=True, slots=True)
 class WorkChanged:
-    """Whether transactions wait that are in no unfinalised block."""
+    """Whether transactions wait: some are not finalised and not in a block that still may be.
+
+    May be repeated. After a ``Built`` without a header, True asks the leader to try again. Counting
+    the transactions of unfinalised blocks as waiting is allowed too: it costs a few timers, no
+    blocks.
+    """
 
     pending: bool
 

@@ -1,10 +1,11 @@
 """Votes, certificates and the messages of the consensus protocol.
 
-A *vote* is one validator's signed statement about one view; a *certificate* is a quorum of matching votes
-and is provable alone. Votes are signed over a fixed 109-byte binary form, not over msgpack, so there is
-exactly one encoding and a hardware signer can parse it. The messages are msgpack arrays with an integer
-tag; consensus treats a proposal's payload (the list of transactions) as opaque bytes.
-Normative text: ``docs/protocol.md``, Consensus; source: Chan & Pass, "Simplex Consensus", eprint 2023/463.
+A *vote* is one validator's signed statement about one view; a *certificate* is a quorum of matching
+votes and is provable alone. Votes are signed over a fixed 109-byte binary form, not over msgpack,
+so there is exactly one encoding and a hardware signer can parse it. The messages are msgpack arrays
+with an integer tag; consensus treats a proposal's payload (the list of transactions) as opaque
+bytes. Normative text: ``docs/protocol.md``, Consensus; source: Chan & Pass, "Simplex Consensus",
+eprint 2023/463.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ class Vote(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields
     """Over :func:`vote_signing_bytes`, by the voter's consensus key."""
 
 
-class Certificate(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=2):
+class Certificate(
+    Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=2
+):
     """A quorum of matching votes: notarization, nullification or finalization by kind."""
 
     kind: VoteKind
@@ -85,13 +88,13 @@ class Certificate(Struct, array_like=True, frozen=True, gc=False, forbid_unknown
     view: View
     value: Value
     bitmap: Annotated[bytes, Meta(min_length=1, max_length=VALIDATORS_MAX // 8)]
-    """Bit i (least significant first within each byte) is set if validator i signed; ceil(n/8) bytes."""
+    """Bit i (least significant first in each byte): validator i signed; ceil(n/8) bytes."""
     signatures: Annotated[bytes, Meta(min_length=64, max_length=64 * VALIDATORS_MAX)]
     """64 bytes per set bit, in index order."""
 
 
 class Proposal(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=3):
-    """Leader's signed offer of a block for a view, with the evidence that it may extend its parent."""
+    """Leader's signed offer of a block for a view, with evidence that it may extend its parent."""
 
     era: Era
     epoch: Epoch
@@ -110,7 +113,9 @@ class Proposal(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fi
     """Leader's NOTARIZE vote; it is the signature of the proposal."""
 
 
-class CertificateMessage(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=4):
+class CertificateMessage(
+    Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=4
+):
     """Relays certificates: one that was just formed, or a page of those asked for."""
 
     certificates: Annotated[tuple[Certificate, ...], Meta(min_length=1, max_length=SKIPS_MAX)]
@@ -151,7 +156,9 @@ class GetCertificates(
     last: View
 
 
-class GetProposal(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=8):
+class GetProposal(
+    Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=8
+):
     """Asks a validator that voted for a block to repeat the proposal it voted for."""
 
     epoch: Epoch

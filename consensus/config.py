@@ -1,0 +1,66 @@
+"""What an engine is made from: its configuration and what a node remembers of its past."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from consensus.timing import Timing
+from consensus.types import Certificate, Proposal, Round, Vote
+from consensus.validators import ValidatorSet
+from ledger.block import Header
+from ledger.types import Digest, Epoch, Era, PublicKey, Signature, View
+
+FIRST_ERA: Final = Era(0)
+FIRST_EPOCH: Final = Epoch(0)
+NO_FLOOR: Final = Round(FIRST_ERA, FIRST_EPOCH, View(0))
+"""Sign floor of a new node: views start at 1."""
+
+Sign = Callable[[bytes], Signature]
+"""Signs with the validator's consensus key."""
+
+Verify = Callable[[PublicKey, bytes, Signature], bool]
+"""Checks a signature under the strict Ed25519 rule of the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """One epoch of one chain, seen by one node."""
+
+    chain_id: Digest
+    validators: ValidatorSet
+    me: int | None
+    """Own index in ``validators``; None for an observer, which follows and never votes."""
+    base: Header
+    """The block that opened the epoch; genesis in epoch 0."""
+    timing: Timing
+    sign: Sign | None
+    """None for an observer."""
+    verify: Verify
+    era: Era = FIRST_ERA
+    epoch: Epoch = FIRST_EPOCH
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What is on disk when a node starts. A new node has the base block and nothing else."""
+
+    finalized: Header
+    """Head: the highest block that is finalised, executed and stored; on a new node the base."""
+    finalization: Certificate | None = None
+    """Finalization of the head if it is stored, or of a later block."""
+    sign_floor: Round = NO_FLOOR
+    """Highest floor that was persisted."""
+    votes: tuple[Vote, ...] = ()
+    """Own votes above the head's view; the driver may delete those at or below it."""
+    certificates: tuple[Certificate, ...] = ()
+    """Every stored certificate of the epoch that is not pruned, in any order."""
+    blocks: tuple[Header, ...] = ()
+    """Headers of whole blocks stored above the head; they are judged again (payload None)."""
+    proposals: tuple[Proposal, ...] = ()
+    """Own proposals above the head's view."""
+    quarantined: bool = False
+    """Votes may have been forgotten (lost, old, cloned disk): learn a safe floor before voting."""
+    nonce: bytes = bytes(16)
+    """16 fresh random bytes of this start: answers to a quarantined node repeat them."""
