@@ -1,10 +1,10 @@
 """Blocks: what validators agree on, one per height.
 
-A header names its parent, its place (era, epoch, height, view), a commitment to its transactions and,
-because execution is deferred, the roots of an *earlier* executed height. A block is the header, the
-certificate that justified building on its parent, and the transactions as the exact bytes their
-senders signed. Nothing here checks validity: ``consensus.validity`` checks the chain rules,
-``ledger.transaction`` the transactions. Normative text: ``docs/protocol.md``, Blocks.
+A header names its parent, its place (era, epoch, height, view), a commitment to its transactions
+and, because execution is deferred, the roots of an *earlier* executed height. A block is the
+header, the certificate that justified building on its parent, and the transactions as the exact
+bytes their senders signed. Nothing here checks validity: ``consensus.validity`` checks the chain
+rules, ``ledger.transaction`` the transactions. Normative text: ``docs/protocol.md``, Blocks.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 Each is a ``NewType`` over ``bytes`` or ``int``, so that a height cannot be passed where a view is
 meant, at no run-time cost. The ``*Field`` aliases carry the exact size that the codec enforces
-while decoding (``docs/protocol.md`` section 1). Text forms live in ``ledger.address`` and at the edges.
+while decoding (``docs/protocol.md`` section 1). Text forms live in ``ledger.address`` and at the
+edges.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ SIGNATURE_BYTES: Final = 64
 
 DigestField = Annotated[Digest, Meta(min_length=DIGEST_BYTES, max_length=DIGEST_BYTES)]
 AddressField = Annotated[Address, Meta(min_length=ADDRESS_BYTES, max_length=ADDRESS_BYTES)]
-PublicKeyField = Annotated[PublicKey, Meta(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)]
+PublicKeyField = Annotated[
+    PublicKey, Meta(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)
+]
 SignatureField = Annotated[Signature, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
 
 ZERO_DIGEST: Final = Digest(bytes(DIGEST_BYTES))
@@ -59,6 +62,9 @@ ZERO_DIGEST: Final = Digest(bytes(DIGEST_BYTES))
 
 AMOUNT_MAX: Final = 2**63 - 1
 """Largest amount and largest supply of an asset: fits a signed 64-bit integer everywhere."""
+
+TIME_MS_MAX: Final = 2**53 - 1
+"""Largest time in a transaction or genesis: an integer that every JSON reader keeps exactly."""
 
 UINT64_MAX: Final = 2**64 - 1
 """Largest nonce, and the largest integer msgpack can carry."""

@@ -1,0 +1,145 @@
+"""Events: what a transaction did, for those who follow accounts and objects.
+
+Each operation that takes effect emits one event, in order, into the receipt. An event knows which
+accounts and which objects it touches; that is how history is indexed. Events are part of the
+receipt and so of its hash. Normative text: ``docs/protocol.md`` section 6.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from msgspec import Struct
+
+from ledger.records import (
+    AccountStatus,
+    AmountField,
+    AssetClass,
+    AssetField,
+    KeysField,
+    OrganisationField,
+    ThresholdField,
+)
+from ledger.types import Address, AddressField
+
+
+class EventBase(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What all events have in common: the encoding."""
+
+
+class AccountRegistered(EventBase, frozen=True, tag=1):
+    """An organisation admitted a new account."""
+
+    account: AddressField
+    organisation: OrganisationField
+    admin: AddressField
+    """Account that acted for the organisation."""
+
+
+class KeysChanged(EventBase, frozen=True, tag=2):
+    """An account replaced its keys and thresholds."""
+
+    account: AddressField
+    keys: KeysField
+    transfer_threshold: ThresholdField
+    admin_threshold: ThresholdField
+
+
+class StatusChanged(EventBase, frozen=True, tag=3):
+    """An organisation suspended or reactivated one of its accounts."""
+
+    account: AddressField
+    status: AccountStatus
+    admin: AddressField
+
+
+class AssetCreated(EventBase, frozen=True, tag=4):
+    """An organisation defined a new asset."""
+
+    asset: AssetField
+    asset_class: AssetClass
+    issuer: AddressField
+    admin: AddressField
+
+
+class Minted(EventBase, frozen=True, tag=5):
+    """The issuer created units of an asset."""
+
+    asset: AssetField
+    issuer: AddressField
+    to: AddressField
+    amount: AmountField
+
+
+class Burned(EventBase, frozen=True, tag=6):
+    """The issuer destroyed units of an asset that it held."""
+
+    asset: AssetField
+    issuer: AddressField
+    amount: AmountField
+
+
+class Transferred(EventBase, frozen=True, tag=7):
+    """Units of an asset moved between two accounts."""
+
+    asset: AssetField
+    source: AddressField
+    to: AddressField
+    amount: AmountField
+
+
+class HolderAuthorised(EventBase, frozen=True, tag=8):
+    """The issuer allowed an account to receive an asset, or withdrew that."""
+
+    asset: AssetField
+    holder: AddressField
+    is_authorised: bool
+    issuer: AddressField
+
+
+Event = (
+    AccountRegistered
+    | KeysChanged
+    | StatusChanged
+    | AssetCreated
+    | Minted
+    | Burned
+    | Transferred
+    | HolderAuthorised
+)
+
+EVENT_NAMES: Final[dict[type[Struct], str]] = {
+    AccountRegistered: "account_registered",
+    KeysChanged: "keys_changed",
+    StatusChanged: "status_changed",
+    AssetCreated: "asset_created",
+    Minted: "minted",
+    Burned: "burned",
+    Transferred: "transferred",
+    HolderAuthorised: "holder_authorised",
+}
+"""Name of each event in JSON and in subscriptions."""
+
+_ACCOUNT_FIELDS: Final = frozenset({"account", "admin", "holder", "issuer", "source", "to"})
+_OBJECT_FIELDS: Final = frozenset({"asset", "organisation"})
+
+
+def _fields_of(names: frozenset[str]) -> dict[type[Struct], tuple[str, ...]]:
+    return {
+        event: tuple(name for name in event.__struct_fields__ if name in names)
+        for event in EVENT_NAMES
+    }
+
+
+_ACCOUNTS_OF: Final = _fields_of(_ACCOUNT_FIELDS)
+_OBJECTS_OF: Final = _fields_of(_OBJECT_FIELDS)
+
+
+def event_accounts(event: Event) -> tuple[Address, ...]:
+    """Return the accounts in whose history the event belongs, each once."""
+    return tuple(dict.fromkeys([getattr(event, name) for name in _ACCOUNTS_OF[type(event)]]))
+
+
+def event_objects(event: Event) -> tuple[str, ...]:
+    """Return the other objects that the event touches, as ``kind:id``."""
+    return tuple([f"{name}:{getattr(event, name)}" for name in _OBJECTS_OF[type(event)]])

@@ -1,0 +1,414 @@
+"""Genesis: what all nodes of a network agree on before the first block.
+
+People write it as JSON; nodes hash its canonical msgpack form, and that hash is the **chain id**
+inside every signed preimage, so nothing signed for one network can be replayed on another.
+Genesis names the organisations, their admin accounts, the first validators, and any accounts,
+assets and balances to begin with. Normative text: ``docs/protocol.md`` section 7.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from typing import Annotated, Final, TypeVar
+
+from msgspec import Meta, Struct
+
+from ledger.address import address_of, format_address
+from ledger.block import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, HEADER_VERSION, Header
+from ledger.crypto import check_public_key, tag, tagged_hash
+from ledger.encoding import StrictDecoder, encode
+from ledger.errors import GenesisError, LedgerError
+from ledger.json import from_json, load_json, to_json
+from ledger.operations.accounts import validate_keys
+from ledger.records import (
+    PARAMETERS_KEY,
+    Account,
+    AccountStatus,
+    AmountField,
+    Asset,
+    AssetClass,
+    AssetField,
+    AssetPolicy,
+    DecimalsField,
+    Holding,
+    KeysField,
+    LicencesField,
+    NameField,
+    Organisation,
+    OrganisationField,
+    OrganisationKind,
+    Parameters,
+    Record,
+    ThresholdField,
+    WeightField,
+    account_key,
+    asset_key,
+    holding_key,
+    organisation_key,
+)
+from ledger.text import (
+    NAME_BYTES_MAX,
+    organisation_of_asset,
+    validate_organisation_id,
+    validate_text,
+)
+from ledger.transaction import TRANSACTION_BYTES_MAX
+from ledger.types import (
+    AMOUNT_MAX,
+    TIME_MS_MAX,
+    ZERO_DIGEST,
+    Address,
+    AddressField,
+    Amount,
+    Digest,
+    Epoch,
+    Era,
+    Height,
+    PublicKeyField,
+    TimeMs,
+    View,
+)
+
+T = TypeVar("T")
+
+GENESIS_VERSION: Final = 1
+GENESIS_TAG: Final = tag("MBI-GENESIS-v1")
+
+GENESIS_BYTES_MAX: Final = 16 * 1024 * 1024
+"""Enough for 100,000 accounts; read once, at start."""
+
+ENTRIES_MAX: Final = 100_000
+"""Longest list in a genesis: accounts and balances of a large load test."""
+
+VALIDITY_WINDOW_MS_MAX: Final = 600_000
+"""Ten minutes: the window of used nonces that every node keeps in memory is bounded by it."""
+
+TRANSACTION_BYTES_MIN: Final = 1024
+"""A transfer is about 200 bytes; a smaller limit would leave no room for a few signatures."""
+
+
+class GenesisOrganisation(
+    Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True
+):
+    """A member of the network from the beginning."""
+
+    id: OrganisationField
+    name: NameField
+    kind: OrganisationKind
+    weight: WeightField
+    licences: LicencesField
+    admin: AddressField
+    """One of the accounts below, of this organisation."""
+
+
+class GenesisAccount(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """An account from the beginning; its first key gives it its address."""
+
+    organisation: OrganisationField
+    keys: KeysField
+    transfer_threshold: ThresholdField
+    admin_threshold: ThresholdField
+
+
+class GenesisValidator(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A validator of epoch 0."""
+
+    name: NameField
+    organisation: OrganisationField
+    chamber: OrganisationKind
+    """Equals the kind of its organisation."""
+    consensus_key: PublicKeyField
+    """Signs votes."""
+    node_key: PublicKeyField
+    """Identifies the node's channel."""
+
+
+class GenesisAsset(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """An asset from the beginning; its supply is the sum of the balances below."""
+
+    id: AssetField
+    name: NameField
+    asset_class: AssetClass
+    decimals: DecimalsField
+    issuer: AddressField
+    policy: AssetPolicy
+
+
+class GenesisBalance(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What an account holds from the beginning; it counts as authorised by the issuer."""
+
+    account: AddressField
+    asset: AssetField
+    amount: AmountField
+
+
+class GenesisParameters(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Limits of the network, each within the bounds that the protocol allows."""
+
+    block_transactions_max: Annotated[int, Meta(ge=1, le=BLOCK_TRANSACTIONS_MAX)]
+    block_bytes_max: Annotated[int, Meta(ge=TRANSACTION_BYTES_MIN, le=BLOCK_BYTES_MAX)]
+    transaction_bytes_max: Annotated[int, Meta(ge=TRANSACTION_BYTES_MIN, le=TRANSACTION_BYTES_MAX)]
+    validity_window_ms: Annotated[int, Meta(ge=1000, le=VALIDITY_WINDOW_MS_MAX)]
+
+
+DEFAULT_PARAMETERS: Final = GenesisParameters(
+    block_transactions_max=BLOCK_TRANSACTIONS_MAX,
+    block_bytes_max=BLOCK_BYTES_MAX,
+    transaction_bytes_max=TRANSACTION_BYTES_MAX,
+    validity_window_ms=VALIDITY_WINDOW_MS_MAX,
+)
+"""What a genesis holds unless its author chooses otherwise."""
+
+
+class Genesis(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A whole network before its first block. Field order is wire order."""
+
+    version: Annotated[int, Meta(ge=GENESIS_VERSION, le=GENESIS_VERSION)]
+    network: NameField
+    """Name for people; networks of one name still differ in their chain id."""
+    time_ms: Annotated[TimeMs, Meta(ge=1, le=TIME_MS_MAX)]
+    dev: bool
+    """A throw-away network: unencrypted keys and a faucet are allowed."""
+    faucet: AddressField | None
+    """Account that a development network gives from; None unless ``dev``."""
+    parameters: GenesisParameters
+    organisations: Annotated[
+        tuple[GenesisOrganisation, ...], Meta(min_length=1, max_length=ENTRIES_MAX)
+    ]
+    accounts: Annotated[tuple[GenesisAccount, ...], Meta(min_length=1, max_length=ENTRIES_MAX)]
+    validators: Annotated[tuple[GenesisValidator, ...], Meta(min_length=1, max_length=128)]
+    assets: Annotated[tuple[GenesisAsset, ...], Meta(max_length=ENTRIES_MAX)]
+    balances: Annotated[tuple[GenesisBalance, ...], Meta(max_length=ENTRIES_MAX)]
+
+
+GENESIS_DECODER: Final = StrictDecoder(Genesis, GENESIS_BYTES_MAX)
+
+
+# --- Reading and writing --------------------------------------------------------------------------
+
+
+def parse_genesis(json_bytes: bytes) -> Genesis:
+    """Return the genesis that a JSON file describes, with every rule checked.
+
+    Raises GenesisError, which names the path of the first problem and what is allowed there.
+    """
+    try:
+        genesis = from_json(Genesis, load_json(json_bytes, GENESIS_BYTES_MAX))
+    except LedgerError as error:
+        raise GenesisError(str(error)) from error
+    validate_genesis(genesis)
+    return genesis
+
+
+def genesis_json(genesis: Genesis) -> bytes:
+    """Return the JSON file of a genesis; ``parse_genesis`` reads it back to an equal value."""
+    return (json.dumps(to_json(genesis), indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def chain_id(genesis: Genesis) -> Digest:
+    """Return the identity of the network: the hash of the canonical genesis."""
+    return tagged_hash(GENESIS_TAG, encode(genesis))
+
+
+# --- Rules ----------------------------------------------------------------------------------------
+
+
+def _at(path: str, check: Callable[..., T], *arguments: object) -> T:
+    """Run a check of a single value and name the path if it refuses."""
+    try:
+        return check(*arguments)
+    except LedgerError as error:
+        raise GenesisError(f"{path}: {error}") from error
+
+
+def _distinct(path: str, what: str, values: Iterable[object]) -> None:
+    seen: set[object] = set()
+    for index, value in enumerate(values):
+        if value in seen:
+            shown = value.hex() if isinstance(value, bytes) else value
+            raise GenesisError(f"{path}[{index}]: expected each {what} once, got {shown} again")
+        seen.add(value)
+
+
+def _known(path: str, what: str, value: object, known: dict[T, object] | set[T]) -> None:
+    if value not in known:
+        shown = format_address(Address(value)) if isinstance(value, bytes) else value
+        raise GenesisError(f"{path}: expected {what} of this genesis, got {shown}")
+
+
+def validate_genesis(genesis: Genesis) -> None:
+    """Raise GenesisError unless the parts of a genesis fit together."""
+    _at("$.network", validate_text, genesis.network, NAME_BYTES_MAX)
+    if genesis.faucet is not None and not genesis.dev:
+        raise GenesisError("$.faucet: expected null unless dev is true")
+    kinds = _validate_organisations(genesis)
+    accounts = _validate_accounts(genesis, kinds)
+    for index, organisation in enumerate(genesis.organisations):
+        path = f"$.organisations[{index}].admin"
+        _known(path, "an account", organisation.admin, set(accounts))
+        if accounts[organisation.admin] != organisation.id:
+            raise GenesisError(f"{path}: expected an account of organisation {organisation.id}")
+    if genesis.faucet is not None:
+        _known("$.faucet", "an account", genesis.faucet, set(accounts))
+    _validate_validators(genesis, kinds)
+    _validate_assets(genesis, accounts)
+
+
+def _validate_organisations(genesis: Genesis) -> dict[str, OrganisationKind]:
+    kinds: dict[str, OrganisationKind] = {}
+    for index, organisation in enumerate(genesis.organisations):
+        path = f"$.organisations[{index}]"
+        _at(f"{path}.id", validate_organisation_id, organisation.id)
+        _at(f"{path}.name", validate_text, organisation.name, NAME_BYTES_MAX)
+        if list(organisation.licences) != sorted(set(organisation.licences)):
+            raise GenesisError(
+                f"{path}.licences: expected each class once, in the order "
+                + ", ".join(member.name.lower() for member in AssetClass)
+            )
+        kinds[organisation.id] = organisation.kind
+    _distinct("$.organisations", "id", (item.id for item in genesis.organisations))
+    return kinds
+
+
+def _validate_accounts(genesis: Genesis, kinds: dict[str, OrganisationKind]) -> dict[Address, str]:
+    """Return the organisation of each account."""
+    accounts: dict[Address, str] = {}
+    for index, account in enumerate(genesis.accounts):
+        path = f"$.accounts[{index}]"
+        _known(f"{path}.organisation", "an organisation", account.organisation, set(kinds))
+        _at(
+            f"{path}.keys",
+            validate_keys,
+            account.keys,
+            account.transfer_threshold,
+            account.admin_threshold,
+        )
+        accounts[address_of(account.keys[0].public_key)] = account.organisation
+    _distinct("$.accounts", "first key", (item.keys[0].public_key for item in genesis.accounts))
+    return accounts
+
+
+def _validate_validators(genesis: Genesis, kinds: dict[str, OrganisationKind]) -> None:
+    for index, validator in enumerate(genesis.validators):
+        path = f"$.validators[{index}]"
+        _at(f"{path}.name", validate_text, validator.name, NAME_BYTES_MAX)
+        _known(f"{path}.organisation", "an organisation", validator.organisation, set(kinds))
+        kind = kinds[validator.organisation]
+        if validator.chamber is not kind:
+            raise GenesisError(
+                f"{path}.chamber: expected {kind.name.lower()}, as organisation "
+                f"{validator.organisation} is; got {validator.chamber.name.lower()}"
+            )
+        _at(f"{path}.consensus_key", check_public_key, validator.consensus_key)
+        _at(f"{path}.node_key", check_public_key, validator.node_key)
+    validators = genesis.validators
+    _distinct("$.validators", "name", (item.name for item in validators))
+    # One key, one purpose: a vote must never double as a proof of node identity.
+    keys = [item.consensus_key for item in validators] + [item.node_key for item in validators]
+    _distinct("$.validators", "consensus and node key", keys)
+
+
+def _validate_assets(genesis: Genesis, accounts: dict[Address, str]) -> None:
+    licences = {item.id: item.licences for item in genesis.organisations}
+    supply: dict[str, int] = {}
+    for index, asset in enumerate(genesis.assets):
+        path = f"$.assets[{index}]"
+        owner = _at(f"{path}.id", organisation_of_asset, asset.id)
+        _known(f"{path}.id", "an organisation before the slash", owner, set(licences))
+        _at(f"{path}.name", validate_text, asset.name, NAME_BYTES_MAX)
+        _known(f"{path}.issuer", "an account", asset.issuer, set(accounts))
+        if accounts[asset.issuer] != owner:
+            raise GenesisError(f"{path}.issuer: expected an account of organisation {owner}")
+        if asset.asset_class not in licences[owner]:
+            raise GenesisError(
+                f"{path}.asset_class: {owner} has no licence for {asset.asset_class.name.lower()}"
+            )
+        supply[asset.id] = 0
+    _distinct("$.assets", "id", (item.id for item in genesis.assets))
+    for index, balance in enumerate(genesis.balances):
+        path = f"$.balances[{index}]"
+        _known(f"{path}.account", "an account", balance.account, set(accounts))
+        _known(f"{path}.asset", "an asset", balance.asset, set(supply))
+        supply[balance.asset] += balance.amount
+        if supply[balance.asset] > AMOUNT_MAX:
+            raise GenesisError(f"{path}.amount: supply of {balance.asset} exceeds {AMOUNT_MAX}")
+    pairs = ((item.account, item.asset) for item in genesis.balances)
+    _distinct("$.balances", "account and asset", pairs)
+
+
+# --- The first state ------------------------------------------------------------------------------
+
+
+def genesis_records(genesis: Genesis) -> dict[bytes, Record]:
+    """Return the records of the state before the first block."""
+    parameters = genesis.parameters
+    records: dict[bytes, Record] = {
+        PARAMETERS_KEY: Parameters(
+            parameters.block_transactions_max,
+            parameters.block_bytes_max,
+            parameters.transaction_bytes_max,
+            parameters.validity_window_ms,
+        )
+    }
+    for item in genesis.organisations:
+        records[organisation_key(item.id)] = Organisation(
+            item.id, item.name, item.kind, item.weight, item.licences, item.admin
+        )
+    for account in genesis.accounts:
+        address = address_of(account.keys[0].public_key)
+        records[account_key(address)] = Account(
+            address,
+            account.organisation,
+            account.keys,
+            account.transfer_threshold,
+            account.admin_threshold,
+            AccountStatus.ACTIVE,
+            Height(0),
+        )
+    supply = dict.fromkeys((asset.id for asset in genesis.assets), 0)
+    for balance in genesis.balances:
+        supply[balance.asset] += balance.amount
+        records[holding_key(balance.account, balance.asset)] = Holding(
+            balance.amount, is_authorised=True, day=0, day_sent=Amount(0)
+        )
+    for asset in genesis.assets:
+        records[asset_key(asset.id)] = Asset(
+            asset.id,
+            asset.name,
+            asset.asset_class,
+            asset.decimals,
+            asset.issuer,
+            asset.policy,
+            Amount(supply[asset.id]),
+        )
+    return records
+
+
+def genesis_state(genesis: Genesis) -> list[tuple[bytes, bytes]]:
+    """Return keys and encoded values of the first state, ascending by key."""
+    return sorted((key, encode(record)) for key, record in genesis_records(genesis).items())
+
+
+def genesis_header(genesis: Genesis, state_root: Digest) -> Header:
+    """Return the header of height 0, to which epoch 0 is anchored. No one votes on it."""
+    return Header(
+        version=HEADER_VERSION,
+        era=Era(0),
+        epoch=Epoch(0),
+        height=Height(0),
+        view=View(0),
+        parent_hash=ZERO_DIGEST,
+        proposer=0,
+        time_ms=genesis.time_ms,
+        transactions_root=ZERO_DIGEST,
+        transaction_count=0,
+        body_bytes=0,
+        parent_certificate_hash=ZERO_DIGEST,
+        validator_set_hash=ZERO_DIGEST,
+        executed_height=Height(0),
+        state_root=state_root,
+        history_root=ZERO_DIGEST,
+        next_validator_set_hash=ZERO_DIGEST,
+        previous_boundary_hash=ZERO_DIGEST,
+    )

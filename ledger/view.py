@@ -1,0 +1,100 @@
+"""A working copy of the records that one block touches, with undo for a single transaction.
+
+Reads load a record once per block; writes stay here until the block is finished. Every write is noted
+in a journal, so a transaction that fails is undone exactly. The view remembers each changed record's
+value at the start of the block: that is what the invariants compare with, and what the state writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from ledger.errors import AccountUnknown, AssetUnknown
+from ledger.records import (
+    ACCOUNT_PREFIX,
+    ASSET_PREFIX,
+    EMPTY_HOLDING,
+    Account,
+    Asset,
+    Holding,
+    Organisation,
+    Record,
+    organisation_key,
+)
+from ledger.types import Address, Height, TimeMs
+
+_NOT_LOADED: Final = object()
+
+
+class View:
+    """Records of the state as one block sees and changes them."""
+
+    __slots__ = ("_journal", "_load", "_records", "changed", "height", "time_ms")
+
+    def __init__(
+        self, load: Callable[[bytes], Record | None], height: Height, time_ms: TimeMs
+    ) -> None:
+        self._load = load
+        self._records: dict[bytes, Record | None] = {}
+        self._journal: list[tuple[bytes, Record | None]] = []
+        self.changed: dict[bytes, Record | None] = {}
+        """Record at the start of the block of each key that a successful transaction wrote."""
+        self.height = height
+        """Of the block being executed."""
+        self.time_ms = time_ms
+        """Of the block being executed: the only clock that execution sees."""
+
+    def get(self, key: bytes) -> Any:  # the first byte of the key decides the record's type
+        """Return the record under ``key``, or None."""
+        record = self._records.get(key, _NOT_LOADED)
+        if record is _NOT_LOADED:
+            record = self._records[key] = self._load(key)
+        return record
+
+    def put(self, key: bytes, record: Record) -> None:
+        """Replace the record under ``key`` for the rest of the block, unless rolled back."""
+        self._journal.append((key, self.get(key)))
+        self._records[key] = record
+
+    def commit(self) -> None:
+        """Keep what was written since the last commit or roll-back."""
+        changed = self.changed
+        for key, before in self._journal:
+            if key not in changed:
+                changed[key] = before
+        self._journal.clear()
+
+    def roll_back(self) -> None:
+        """Undo what was written since the last commit or roll-back."""
+        for key, before in reversed(self._journal):
+            self._records[key] = before
+        self._journal.clear()
+
+    # --- Typed reads ---
+
+    def account(self, address: Address) -> Account | None:
+        """Return an account, or None if it is not registered."""
+        return cast("Account | None", self.get(ACCOUNT_PREFIX + address))
+
+    def registered_account(self, address: Address) -> Account:
+        """Return an account; raises AccountUnknown."""
+        account = self.account(address)
+        if account is None:
+            raise AccountUnknown(f"account {address.hex()} is not registered")
+        return account
+
+    def organisation(self, organisation: str) -> Organisation | None:
+        """Return an organisation, or None."""
+        return cast("Organisation | None", self.get(organisation_key(organisation)))
+
+    def existing_asset(self, asset: str) -> Asset:
+        """Return an asset; raises AssetUnknown."""
+        record = self.get(ASSET_PREFIX + asset.encode())
+        if record is None:
+            raise AssetUnknown(f"no asset {asset!r}")
+        return cast("Asset", record)
+
+    def holding(self, key: bytes) -> Holding:
+        """Return the holding under its key; an account holds nothing of what it never received."""
+        return self.get(key) or EMPTY_HOLDING
