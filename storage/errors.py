@@ -12,6 +12,7 @@ Each leaf has a stable ``code`` and a message that says what to do.
     │   ├── StoreForbidden       no permission, or a read-only file system
     │   ├── WrongChain           the database belongs to another network
     │   ├── NewerSchema          written by a newer version of this software
+    │   ├── MarkerExists         the signer marker says that this node has voted before
     │   └── MarkerInvalid        the signer marker beside the database cannot be read
     ├── StoreCorrupt             bytes on disk are not what was written
     ├── StoreClosed              used after ``close``
@@ -112,6 +113,19 @@ class NewerSchema(OpenError):
         super().__init__(
             f"the database has schema version {found}, this software reads up to {supported}; "
             "run the newer version, which cannot be undone on this directory"
+        )
+
+
+class MarkerExists(OpenError):
+    """The signer marker says that this node has voted before, with a database that is gone."""
+
+    code = "marker_exists"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} shows that this node has signed before. Put its database back, or run "
+            f"`{recovery_command(path)}`: it then votes only once a quorum has proved where the "
+            "chain is"
         )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 LOWEST_KEY: Final = b"\x00"
 """Below every key of the schema; kept by the adapters themselves."""
@@ -37,6 +38,10 @@ class Batch(Protocol):
 
 class KeyValueStore(Protocol):
     """An ordered map of bytes. Reading damaged data raises ``StoreCorrupt``, never guesses."""
+
+    @property
+    def path(self) -> Path:
+        """Where it is, for messages."""
 
     def get(self, key: bytes, /) -> bytes | None:
         """Return the value of a key, None if there is none."""

@@ -95,7 +95,7 @@ class LevelDBStore(KeyValueStore):
     """An open LevelDB directory, made by :meth:`create` or :meth:`open`; one process at a time."""
 
     def __init__(self, path: Path, database: plyvel.DB) -> None:
-        self.path = path
+        self._path = path
         self._database = database
         self._failed = False
 
@@ -149,6 +149,11 @@ class LevelDBStore(KeyValueStore):
             raise
         return store
 
+    @property
+    def path(self) -> Path:
+        """The database directory."""
+        return self._path
+
     def get(self, key: bytes, /) -> bytes | None:
         """Return the value of a key, None if there is none."""
         try:
@@ -170,7 +175,7 @@ class LevelDBStore(KeyValueStore):
         if self._database.closed:
             raise StoreClosed
         if self._failed:
-            raise WriteFailed(self.path, "an earlier write failed")
+            raise WriteFailed(self._path, "an earlier write failed")
         try:
             if sync:
                 batch.native.write()
@@ -182,7 +187,7 @@ class LevelDBStore(KeyValueStore):
                 unsynced.write()
         except (plyvel.Error, OSError) as error:
             self._failed = True
-            raise _write_error(self.path, error) from error
+            raise _write_error(self._path, error) from error
 
     def iterate(
         self, start: bytes, stop: bytes, *, reverse: bool = False, limit: int | None = None
@@ -211,7 +216,7 @@ class LevelDBStore(KeyValueStore):
                         return
         except (plyvel.Error, RuntimeError) as error:
             raise self._read_error(start, error) from error
-        raise StoreCorrupt(self.path, self._table_of(start), "the end of a range cannot be read")
+        raise StoreCorrupt(self._path, self._table_of(start), "the end of a range cannot be read")
 
     def close(self) -> None:
         """Release the directory. Closing twice is harmless."""
@@ -226,14 +231,14 @@ class LevelDBStore(KeyValueStore):
     def _require_sentinels(self) -> None:
         for key in (LOWEST_KEY, HIGHEST_KEY):
             if self.get(key) is None:
-                raise StoreCorrupt(self.path, self._table_of(key), f"key {key.hex()} is missing")
+                raise StoreCorrupt(self._path, self._table_of(key), f"key {key.hex()} is missing")
 
     def _read_error(self, key: bytes, error: Exception) -> StorageError:
         if self._database.closed:
             return StoreClosed()
         if isinstance(error, RuntimeError):
             raise error
-        return StoreCorrupt(self.path, self._table_of(key), _text_of(error))
+        return StoreCorrupt(self._path, self._table_of(key), _text_of(error))
 
     def _table_of(self, key: bytes) -> str:
         """Name the table files that may hold a key: one of them is the damaged one."""

@@ -55,6 +55,11 @@ class MemoryStore(KeyValueStore):
         self._failed = False
         self._closed = False
 
+    @property
+    def path(self) -> Path:
+        """Return a stand-in for the directory."""
+        return MEMORY
+
     def get(self, key: bytes, /) -> bytes | None:
         """Return the value of a key, None if there is none."""
         self._require_open()
