@@ -34,7 +34,7 @@ PARENT_CERTIFICATE_BYTES_MAX: Final = 16 * 1024
 
 
 class Header(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """Everything a vote for a block commits to; hashed by :func:`block_hash`. Field order is wire order."""
+    """Everything a vote for a block commits to; field order is wire order."""
 
     version: int
     """:data:`HEADER_VERSION`."""
@@ -84,5 +84,5 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 def block_hash(chain_id: Digest, header: Header) -> Digest:
-    """Return SHA-256(tag || chain id || canonical header): the identity of a block on this network."""
+    """Return SHA-256(tag || chain id || canonical header): the block's identity."""
     return Digest(sha256(HEADER_TAG + chain_id + _encode(header)).digest())

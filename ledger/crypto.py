@@ -41,7 +41,7 @@ _ORDER_8_Y: Final = (
 
 
 def _low_order_encodings() -> tuple[bytes, ...]:
-    """Return the 14 encodings: seven y values (two of them not reduced), each with either sign bit."""
+    """Return seven values of y, two of them not reduced, each with either sign bit."""
     small = (0, 1, _FIELD_PRIME - 1, _FIELD_PRIME, _FIELD_PRIME + 1)
     ys = [value.to_bytes(32, "little") for value in small] + list(_ORDER_8_Y)
     return tuple(y[:31] + bytes([y[31] | sign]) for y in ys for sign in (0, 0x80))
@@ -87,7 +87,7 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
 def verify_many(items: Sequence[tuple[bytes, bytes, bytes]]) -> list[bool]:
     """Verify (public key, message, signature) items one by one; the seam for a batch verifier.
 
-    Each check releases the interpreter lock, so this belongs in the verifier thread, 64 to 250 at a time.
+    Each check releases the interpreter lock: call it in the verifier thread, 64 to 250 at a time.
     """
     return [verify(public_key, message, signature) for public_key, message, signature in items]
 
@@ -155,7 +155,7 @@ def add_group_order(signature: bytes) -> bytes:
 def self_test() -> None:
     """Check the Ed25519 library against fixed vectors; raises InvariantViolation on any difference.
 
-    A node calls this before it starts: a library with another acceptance rule would split the network.
+    A node calls this before it starts: a library with another rule would split the network.
     """
 
     def expect(name: str, expected: bool, key: bytes, message: bytes, signature: bytes) -> None:
@@ -168,7 +168,7 @@ def self_test() -> None:
     expect("other message", False, _RFC8032_KEY, b"\xaf\x83", _RFC8032_SIGNATURE)
     expect("S + L", False, _RFC8032_KEY, _RFC8032_MESSAGE, add_group_order(_RFC8032_SIGNATURE))
     for encoding in LOW_ORDER_ENCODINGS:
-        # Under a lax rule, R = A and S = 0 verify for one message in at most eight; try enough of them.
+        # Under a lax rule, R = A and S = 0 verify for one message in eight: try enough of them.
         for attempt in range(32):
             message = bytes([attempt])
             for r in (encoding, LOW_ORDER_ENCODINGS[2]):

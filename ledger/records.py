@@ -142,7 +142,7 @@ class Holding(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fie
     amount: BalanceField
     is_authorised: bool
     day: int
-    """UTC day (block time / 86,400,000 ms) that ``day_sent`` counts; 0 while the asset has no day limit."""
+    """UTC day (block time // 86,400,000 ms) that ``day_sent`` counts; 0 without a day limit."""
     day_sent: BalanceField
 
 

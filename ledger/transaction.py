@@ -47,7 +47,7 @@ TRANSACTION_BYTES_MAX: Final = 64 * 1024
 
 OPERATIONS_MAX: Final = 100
 SIGNATURES_MAX: Final = 32
-"""Checking them all takes 2 ms: the most work that one transaction can ask for before it pays in bytes."""
+"""Checking them all takes 2 ms, the most that one transaction can cost a verifier."""
 
 _SIGNATURE_ENTRY_BYTES: Final = 1 + (2 + 32) + (2 + 64)
 """Array of two, byte string of 32, byte string of 64."""
@@ -169,7 +169,7 @@ def wire_hash(wire: bytes) -> Digest:
 
 
 def transaction_id(chain_id: Digest, wire: bytes) -> Digest:
-    """Return the id of a transaction from its wire bytes; raises what ``decode_transaction`` raises."""
+    """Return the id of the transaction in ``wire``; raises as ``decode_transaction`` does."""
     return decode_transaction(chain_id, wire).id
 
 
@@ -184,7 +184,7 @@ def sign_transaction(
 ) -> bytes:
     """Return the wire bytes of a transaction signed by ``keys``.
 
-    Raises EncodingError, TransactionError or ValueFormError where every node would refuse the result.
+    Raises EncodingError, TransactionError or ValueFormError where nodes would refuse it.
     """
     fields = (TRANSACTION_VERSION, sender, nonce, valid_until, tuple(operations), memo)
     preimage = TRANSACTION_TAG + chain_id + encode(fields)

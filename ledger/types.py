@@ -28,7 +28,7 @@ Height = NewType("Height", int)
 """Position of a block; genesis is 0."""
 
 View = NewType("View", int)
-"""One attempt, by one leader, to add a block; starts at 1 in each epoch, 0 names the epoch's base."""
+"""One attempt, by one leader, to add a block; from 1 in each epoch, 0 names the epoch's base."""
 
 Epoch = NewType("Epoch", int)
 """Number of validator-set changes so far."""

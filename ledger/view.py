@@ -1,8 +1,9 @@
 """A working copy of the records that one block touches, with undo for a single transaction.
 
-Reads load a record once per block; writes stay here until the block is finished. Every write is noted
-in a journal, so a transaction that fails is undone exactly. The view remembers each changed record's
-value at the start of the block: that is what the invariants compare with, and what the state writes.
+Reads load a record once per block; writes stay here until the block is finished. Every write is
+noted in a journal, so a transaction that fails is undone exactly. The view remembers each changed
+record's value at the start of the block: that is what the invariants compare with, and what the
+state writes.
 """
 
 from __future__ import annotations
