@@ -82,9 +82,11 @@ def pass_session(
     def wrapper(context: click.Context, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return function(Session(options_of(context)), *args, **kwargs)
 
-    wrapper.__doc__ = function.__doc__ wrapper.__name__ = getattr(function, "__name__", "command")
-    wrapper.__click_params__ = getattr(function, "__click_params__", [])  # type:
-    ignore[attr-defined] return wrapper
+    wrapper.__doc__ = function.__doc__
+    wrapper.__name__ = function.__name__
+    # Options below this decorator are kept on the function; click looks for them on what it gets.
+    vars(wrapper)["__click_params__"] = vars(function).get("__click_params__", [])
+    return wrapper
 
 
 def options_of(context: click.Context) -> Options:

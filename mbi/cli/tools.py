@@ -172,8 +172,7 @@ def _disk() -> Finding:
 
 
 def _ports() -> Finding:
-    nodes = plan(4, 1).nodes
-    taken = [p for node in nodes for p in (node.p2p_port, node.http_port) if not is_free(p)]
+    taken = [port for port in plan(4, 1).ports if not is_free(port)]
     if not taken:
         return Finding("ports", True, f"{PORT_DEFAULT} and up are free")
     value = f"in use: {', '.join(map(str, taken))}"

@@ -5,7 +5,7 @@
     DIR/network.json          nodes and funded accounts (mode 0600: it holds their private keys)
     DIR/genesis.json          the same file that every node has
     DIR/ca/ca.crt, ca.pem     certificate and key of the network's authority
-    DIR/accounts/NAME.pem     key files of the funded accounts, for `mbi tx --keys DIR/accounts`
+    DIR/accounts/NAME.pem     key files of the funded accounts and of the organisations' admins
     DIR/nodes/NAME/           home of a node; node.log and node.pid while it runs
 """
 
@@ -44,6 +44,11 @@ class NodeEntry:
     """host:port of the channel between nodes."""
     home: str
     """Absolute path."""
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """Ports of the two listeners."""
+        return int(self.p2p.rpartition(":")[2]), int(self.http.rpartition(":")[2])
 
     @property
     def home_path(self) -> Path:

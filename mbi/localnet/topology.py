@@ -14,6 +14,8 @@ from mbi.errors import UsageError
 Chamber = Literal["government", "commercial"]
 Role = Literal["validator", "observer"]
 
+LOOPBACK: Final = "127.0.0.1"
+"""Local networks listen here only."""
 PORT_DEFAULT: Final = 26100
 PORT_MIN: Final = 1024
 """Below it only the superuser may listen."""
@@ -48,6 +50,11 @@ class Topology:
     def validators(self) -> tuple[PlannedNode, ...]:
         """The nodes that vote."""
         return tuple(node for node in self.nodes if node.role == "validator")
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """Every port that the network listens on."""
+        return tuple(port for node in self.nodes for port in (node.p2p_port, node.http_port))
 
     def chamber_size(self, chamber: Chamber) -> int:
         """Return how many validators sit in a chamber."""

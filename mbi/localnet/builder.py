@@ -1,0 +1,165 @@
+"""Makes a whole local network on disk: keys, certificates, genesis, homes and databases."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from ledger.address import format_address
+from ledger.genesis import Genesis, chain_id, genesis_json
+from mbi.errors import UsageError
+from mbi.keyfiles import create_private_file, write_key
+from mbi.localnet.certificates import issue_certificate, make_authority
+from mbi.localnet.genesis import (
+    DEV_ACCOUNTS,
+    DEV_ASSET,
+    FAUCET,
+    account_address,
+    admin_label,
+    dev_genesis,
+)
+from mbi.localnet.identities import KeySource
+from mbi.localnet.layout import NETWORK_FILE, FundedAccount, Network, NodeEntry, save_network
+from mbi.localnet.processes import initialise_databases
+from mbi.localnet.topology import LOOPBACK, PlannedNode, Topology
+
+FAUCET_SEED_FILE: Final = "keys/faucet.seed"
+"""Below the home of a node; only development networks have a faucet."""
+
+
+def build_network(directory: Path, topology: Topology, seed: str | None) -> Network:
+    """Write a new network into ``directory`` and create the nodes' databases.
+
+    Raises :class:`UsageError` if the directory is not empty: keys and chains are never overwritten.
+    """
+    _claim(directory)
+    source = KeySource(seed)
+    genesis = dev_genesis(topology, source)
+    identity = chain_id(genesis)
+    network = Network(
+        directory=directory,
+        chain_id=identity.hex(),
+        genesis_hash=identity.hex(),
+        nodes=tuple(_entry(directory, node) for node in topology.nodes),
+        accounts=_accounts(source),
+    )
+    authority_seed = source.seed("ca")
+    authority = make_authority(authority_seed, genesis.network)
+    _write_shared(network, genesis, authority_seed, authority, source)
+    for node, entry in zip(topology.nodes, network.nodes, strict=True):
+        _write_home(entry, node, topology, source, authority_seed, authority, genesis)
+    create_private_file(directory / NETWORK_FILE, save_network(network))
+    initialise_databases(network.nodes)
+    return network
+
+
+def reset_network(network: Network) -> None:
+    """Delete every chain and log, and create empty databases; the nodes must be stopped."""
+    for node in network.nodes:
+        shutil.rmtree(node.home_path / "data", ignore_errors=True)
+        for name in ("signer.json", "node.log", "node.pid"):
+            (node.home_path / name).unlink(missing_ok=True)
+    initialise_databases(network.nodes)
+
+
+def _claim(directory: Path) -> None:
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if any(directory.iterdir()):
+            raise UsageError(
+                f"{directory} is not empty; choose a new directory, or run the network in it with: "
+                f"mbi localnet start {directory}"
+            )
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(f"{directory} cannot be used: {error.strerror}") from error
+
+
+def _entry(directory: Path, node: PlannedNode) -> NodeEntry:
+    return NodeEntry(
+        name=node.name,
+        role=node.role,
+        chamber=node.chamber,
+        http=f"http://{LOOPBACK}:{node.http_port}",
+        p2p=f"{LOOPBACK}:{node.p2p_port}",
+        home=str((directory / "nodes" / node.name).resolve()),
+    )
+
+
+def _accounts(source: KeySource) -> tuple[FundedAccount, ...]:
+    return tuple(
+        FundedAccount(
+            name=account.name,
+            address=format_address(account_address(source, account)),
+            private_key=source.seed(account.label).hex(),
+            asset=DEV_ASSET,
+            balance=str(account.balance),
+        )
+        for account in DEV_ACCOUNTS
+    )
+
+
+def _write_shared(
+    network: Network, genesis: Genesis, authority_seed: bytes, authority: bytes, source: KeySource
+) -> None:
+    (network.directory / "genesis.json").write_bytes(genesis_json(genesis))
+    folder = network.directory / "ca"
+    folder.mkdir(mode=0o700)
+    (folder / "ca.crt").write_bytes(authority)
+    write_key(folder / "ca.pem", authority_seed, None)
+    network.accounts_directory.mkdir(mode=0o700)
+    labels = {account.name: account.label for account in DEV_ACCOUNTS}
+    labels |= {f"{item.id}-admin": admin_label(item.id) for item in genesis.organisations}
+    for name, label in labels.items():
+        write_key(network.accounts_directory / f"{name}.pem", source.seed(label), None)
+
+
+def _write_home(
+    entry: NodeEntry,
+    node: PlannedNode,
+    topology: Topology,
+    source: KeySource,
+    authority_seed: bytes,
+    authority: bytes,
+    genesis: Genesis,
+) -> None:
+    keys = entry.home_path / "keys"
+    keys.mkdir(mode=0o700, parents=True)
+    (entry.home_path / "genesis.json").write_bytes(genesis_json(genesis))
+    (entry.home_path / "config.toml").write_text(node_config(node, topology, source))
+    if node.role == "validator":
+        write_key(keys / "validator.pem", source.seed(f"validator/{node.name}"), None)
+    node_seed = source.seed(f"node/{node.name}")
+    write_key(keys / "node.pem", node_seed, None)
+    node_key = source.key(f"node/{node.name}").public_key
+    certificate = issue_certificate(authority_seed, authority, node_key, node.name)
+    (keys / "node.crt").write_bytes(certificate)
+    (keys / "ca.crt").write_bytes(authority)
+    faucet_seed = source.seed(f"account/{FAUCET}").hex()
+    create_private_file(entry.home_path / FAUCET_SEED_FILE, f"{faucet_seed}\n".encode())
+
+
+def node_config(node: PlannedNode, topology: Topology, source: KeySource) -> str:
+    """Return the ``config.toml`` of one node: its listeners and all other nodes as peers."""
+    sections: list[tuple[str, dict[str, Any]]] = [
+        ("[node]", {"name": node.name}),
+        ("[http]", {"host": LOOPBACK, "port": node.http_port}),
+        ("[p2p]", {"host": LOOPBACK, "port": node.p2p_port}),
+        ("[keys]", {"faucet_seed_file": FAUCET_SEED_FILE}),
+        ("[log]", {"level": "info", "format": "json"}),
+    ]
+    for peer in topology.nodes:
+        if peer.name != node.name:
+            entry = {
+                "name": peer.name,
+                "node_id": source.key(f"node/{peer.name}").public_key.hex(),
+                "address": f"{LOOPBACK}:{peer.p2p_port}",
+            }
+            sections.append(("[[p2p.peers]]", entry))
+    # JSON strings and numbers without control characters are TOML ones too.
+    blocks = [
+        "\n".join([head, *(f"{key} = {json.dumps(value)}" for key, value in table.items())])
+        for head, table in sections
+    ]
+    return "\n\n".join(blocks) + "\n"
