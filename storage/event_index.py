@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
-from ledger.events import EVENT_NAMES, Event
+from ledger.events import EVENT_NAMES, Event, event_accounts, event_objects
 from ledger.types import ADDRESS_BYTES, UINT64_MAX, Digest, Height
 from storage.schema import (
     INDEX,
@@ -90,8 +90,8 @@ def put_topics(
         keys = [_ACCOUNT_PREFIX + _decode_sender(wire).sender]
         for event in receipt.events:
             keys.append(_TYPE_KEYS[type(event)])
-            keys += [_ACCOUNT_PREFIX + address for address in event.accounts()]
-            keys += [topic_key(TopicKind.OBJECT, name.encode()) for name in event.objects()]
+            keys += [_ACCOUNT_PREFIX + address for address in event_accounts(event)]
+            keys += [topic_key(TopicKind.OBJECT, name.encode()) for name in event_objects(event)]
         for key in keys:
             entry = entries.get(key)
             if entry is None:
@@ -155,8 +155,8 @@ def find_events(
 def topics_of(event: Event) -> list[Topic]:
     """Return everything an event can be looked up by."""
     topics = [Topic.type(EVENT_NAMES[type(event)])]
-    topics += [Topic.account(address) for address in event.accounts()]
-    topics += [Topic.object(name) for name in event.objects()]
+    topics += [Topic.account(address) for address in event_accounts(event)]
+    topics += [Topic.object(name) for name in event_objects(event)]
     return topics
 
 

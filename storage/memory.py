@@ -67,6 +67,7 @@ class MemoryStore(KeyValueStore):
 
     def batch(self) -> MemoryBatch:
         """Return an empty batch."""
+        self._require_open()
         return MemoryBatch()
 
     def write(self, batch: Batch, /, *, sync: bool) -> None:
