@@ -24,14 +24,14 @@ Decorated = Callable[..., Any]
 
 
 def keys_option(function: Decorated) -> Decorated:
-    """Add ``--keys`` and ``--passphrase-file``."""
+    """Add ``--key-dir`` and ``--passphrase-file``."""
     function = click.option(
         "--passphrase-file",
         type=any_path(),
         help="Read the passphrase from this file (mode 0600) instead of asking.",
     )(function)
     return click.option(
-        "--keys",
+        "--key-dir",
         "keys_directory",
         type=any_path(),
         help="Directory of key files (environment MBI_KEYS; default ~/.local/share/mbi/keys).",
