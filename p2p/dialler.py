@@ -7,7 +7,7 @@ that nodes that lost each other at the same moment do not return at the same mom
 from __future__ import annotations
 
 import asyncio
-import random
+import secrets
 import socket
 from typing import TYPE_CHECKING, Final
 
@@ -65,7 +65,8 @@ class Dialler:
         self._limits = limits
         self._has_head_start = has_head_start
         self._make_channel = make_channel
-        self._backoff = Backoff(limits.backoff_first_s, limits.backoff_max_s, random.random)
+        draw = secrets.SystemRandom().random
+        self._backoff = Backoff(limits.backoff_first_s, limits.backoff_max_s, draw)
 
     async def run(self) -> None:
         """Dial whenever the peer is down, until cancelled."""

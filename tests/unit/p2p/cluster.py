@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -41,7 +41,7 @@ async def wait_until(condition: Callable[[], bool], what: str = "the condition")
     """Poll a condition until it holds; fail after the deadline."""
     try:
         async with asyncio.timeout(DEADLINE_S):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - the condition is any state, not an event
                 await asyncio.sleep(0.005)
     except TimeoutError:
         raise AssertionError(f"{what} did not come true in {DEADLINE_S} s") from None
@@ -213,7 +213,7 @@ class RawPeer:
 
     async def receive_all(self) -> list[Message]:
         """Return every message until the end of the stream, without heartbeats."""
-        messages = []
+        messages: list[Message] = []
         while (message := await self.receive()) is not None:
             if not isinstance(message, Ping):
                 messages.append(message)
@@ -221,10 +221,8 @@ class RawPeer:
 
     async def close(self) -> None:
         self.writer.close()
-        try:
+        with suppress(ConnectionError, ssl.SSLError, TimeoutError):
             await self.writer.wait_closed()
-        except (ConnectionError, ssl.SSLError, TimeoutError):
-            pass
 
 
 @asynccontextmanager

@@ -5,33 +5,20 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-import pytest
-
 from consensus.types import StatusRequest
-from p2p.errors import PeerUnavailable, RequestTimedOut, TooManyRequests
 from p2p.messages import (
     BlockAnswer,
     GetBlock,
-    GetChain,
     Message,
-    Ping,
     Priority,
     TransactionBatch,
-    Transactions,
 )
 from tests.unit.p2p.cluster import (
-    GENESIS,
-    OTHER_GENESIS,
-    Lab,
-    Node,
     at,
-    hello_of,
     lab,
     listed,
     pair,
-    raw_peer,
     wait_until,
-    with_limits,
 )
 
 if TYPE_CHECKING:
@@ -53,7 +40,10 @@ async def test_gossip_is_batched_and_crosses_each_link_once(tmp_path: Path) -> N
         wires = [i.to_bytes(160, "big") for i in range(5000)]
         for wire in wires:
             first.network.gossip([wire])
-        batches = lambda: [m for _, m in second.seen.messages if isinstance(m, TransactionBatch)]
+
+        def batches() -> list[TransactionBatch]:
+            return [m for _, m in second.seen.messages if isinstance(m, TransactionBatch)]
+
         await wait_until(lambda: sum(len(b.wires) for b in batches()) >= 5000)
         assert [w for b in batches() for w in b.wires] == wires
         assert len(batches()) < 30
