@@ -23,6 +23,8 @@ from ledger.json import from_json, load_json, to_json
 from ledger.operations.accounts import validate_keys
 from ledger.records import (
     PARAMETERS_KEY,
+    TRANSACTION_BYTES_MAX,
+    VALIDITY_WINDOW_MS_MAX,
     Account,
     AccountStatus,
     AmountField,
@@ -47,13 +49,13 @@ from ledger.records import (
     holding_key,
     organisation_key,
 )
+from ledger.state import first_records, tree_of
 from ledger.text import (
     NAME_BYTES_MAX,
     organisation_of_asset,
     validate_organisation_id,
     validate_text,
 )
-from ledger.transaction import TRANSACTION_BYTES_MAX
 from ledger.types import (
     AMOUNT_MAX,
     TIME_MS_MAX,
@@ -80,12 +82,6 @@ GENESIS_BYTES_MAX: Final = 16 * 1024 * 1024
 
 ENTRIES_MAX: Final = 100_000
 """Longest list in a genesis: accounts and balances of a large load test."""
-
-VALIDITY_WINDOW_MS_MAX: Final = 600_000
-"""Ten minutes: the window of used nonces that every node keeps in memory is bounded by it."""
-
-TRANSACTION_BYTES_MIN: Final = 1024
-"""A transfer is about 200 bytes; a smaller limit would leave no room for a few signatures."""
 
 
 class GenesisOrganisation(
@@ -143,16 +139,7 @@ class GenesisBalance(Struct, array_like=True, frozen=True, gc=False, forbid_unkn
     amount: AmountField
 
 
-class GenesisParameters(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """Limits of the network, each within the bounds that the protocol allows."""
-
-    block_transactions_max: Annotated[int, Meta(ge=1, le=BLOCK_TRANSACTIONS_MAX)]
-    block_bytes_max: Annotated[int, Meta(ge=TRANSACTION_BYTES_MIN, le=BLOCK_BYTES_MAX)]
-    transaction_bytes_max: Annotated[int, Meta(ge=TRANSACTION_BYTES_MIN, le=TRANSACTION_BYTES_MAX)]
-    validity_window_ms: Annotated[int, Meta(ge=1000, le=VALIDITY_WINDOW_MS_MAX)]
-
-
-DEFAULT_PARAMETERS: Final = GenesisParameters(
+DEFAULT_PARAMETERS: Final = Parameters(
     block_transactions_max=BLOCK_TRANSACTIONS_MAX,
     block_bytes_max=BLOCK_BYTES_MAX,
     transaction_bytes_max=TRANSACTION_BYTES_MAX,
@@ -172,7 +159,7 @@ class Genesis(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fie
     """A throw-away network: unencrypted keys and a faucet are allowed."""
     faucet: AddressField | None
     """Account that a development network gives from; None unless ``dev``."""
-    parameters: GenesisParameters
+    parameters: Parameters
     organisations: Annotated[
         tuple[GenesisOrganisation, ...], Meta(min_length=1, max_length=ENTRIES_MAX)
     ]
@@ -342,15 +329,7 @@ def _validate_assets(genesis: Genesis, accounts: dict[Address, str]) -> None:
 
 def genesis_records(genesis: Genesis) -> dict[bytes, Record]:
     """Return the records of the state before the first block."""
-    parameters = genesis.parameters
-    records: dict[bytes, Record] = {
-        PARAMETERS_KEY: Parameters(
-            parameters.block_transactions_max,
-            parameters.block_bytes_max,
-            parameters.transaction_bytes_max,
-            parameters.validity_window_ms,
-        )
-    }
+    records: dict[bytes, Record] = {PARAMETERS_KEY: genesis.parameters}
     for item in genesis.organisations:
         records[organisation_key(item.id)] = Organisation(
             item.id, item.name, item.kind, item.weight, item.licences, item.admin
@@ -390,8 +369,9 @@ def genesis_state(genesis: Genesis) -> list[tuple[bytes, bytes]]:
     return sorted((key, encode(record)) for key, record in genesis_records(genesis).items())
 
 
-def genesis_header(genesis: Genesis, state_root: Digest) -> Header:
+def genesis_block(genesis: Genesis) -> Header:
     """Return the header of height 0, to which epoch 0 is anchored. No one votes on it."""
+    state_root = tree_of(first_records(genesis_state(genesis))).root
     return Header(
         version=HEADER_VERSION,
         era=Era(0),

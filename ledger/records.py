@@ -12,6 +12,7 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
+from ledger.block import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX
 from ledger.text import ASSET_ID_BYTES_MAX, NAME_BYTES_MAX
 from ledger.types import (
     AMOUNT_MAX,
@@ -31,6 +32,15 @@ WEIGHT_MAX: Final = 1000
 THRESHOLD_MAX: Final = KEYS_MAX * WEIGHT_MAX
 DECIMALS_MAX: Final = 18
 """Decimal places of an asset for display; amounts are always whole minor units."""
+
+TRANSACTION_BYTES_MAX: Final = 64 * 1024
+"""Upper bound for every network; a genesis may set less. 100 operations with 16 keys each fit."""
+
+TRANSACTION_BYTES_MIN: Final = 1024
+"""A transfer is about 200 bytes; a smaller limit would leave no room for a few signatures."""
+
+VALIDITY_WINDOW_MS_MAX: Final = 600_000
+"""Ten minutes: bounds the window of used nonces that every node keeps in memory."""
 
 DAY_MS: Final = 86_400_000
 """A UTC day: the period of an asset's day limit."""
@@ -150,13 +160,13 @@ EMPTY_HOLDING: Final = Holding(Amount(0), is_authorised=False, day=0, day_sent=A
 
 
 class Parameters(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """Limits that all nodes of a network share; set in genesis."""
+    """Limits that all nodes of a network share; set in genesis within what the protocol allows."""
 
-    block_transactions_max: int
-    block_bytes_max: int
+    block_transactions_max: Annotated[int, Meta(ge=1, le=BLOCK_TRANSACTIONS_MAX)]
+    block_bytes_max: Annotated[int, Meta(ge=TRANSACTION_BYTES_MIN, le=BLOCK_BYTES_MAX)]
     """Sum of the wire bytes of a block's transactions."""
-    transaction_bytes_max: int
-    validity_window_ms: int
+    transaction_bytes_max: Annotated[int, Meta(ge=TRANSACTION_BYTES_MIN, le=TRANSACTION_BYTES_MAX)]
+    validity_window_ms: Annotated[int, Meta(ge=1000, le=VALIDITY_WINDOW_MS_MAX)]
     """How far ahead of a block's time a transaction's ``valid_until`` may lie."""
 
 

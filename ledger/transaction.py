@@ -26,6 +26,7 @@ from ledger.errors import (
     UnsupportedVersion,
 )
 from ledger.operations import SPEC_OF, Operation
+from ledger.records import TRANSACTION_BYTES_MAX
 from ledger.text import MEMO_BYTES_MAX, validate_text
 from ledger.types import (
     TIME_MS_MAX,
@@ -41,9 +42,6 @@ from ledger.types import (
 TRANSACTION_VERSION: Final = 1
 TRANSACTION_TAG: Final = tag("MBI-TX-v1")
 WIRE_TAG: Final = tag("MBI-WIRE-v1")
-
-TRANSACTION_BYTES_MAX: Final = 64 * 1024
-"""Upper bound for every network; a genesis may set less. 100 operations with 16 keys each fit."""
 
 OPERATIONS_MAX: Final = 100
 SIGNATURES_MAX: Final = 32
@@ -88,6 +86,8 @@ class DecodedTransaction(Struct, frozen=True, gc=False):
     transaction: Transaction
     preimage: bytes
     """What the signatures sign."""
+    pair: bytes
+    """Sender and nonce, 28 bytes: takes effect at most once within the validity window."""
 
     def signature_items(self) -> list[tuple[bytes, bytes, bytes]]:
         """Return (public key, message, signature) of each signature, for ``verify_many``."""
@@ -150,6 +150,7 @@ def decode_transaction(
         wire,
         transaction,
         preimage,
+        transaction.sender + transaction.nonce.to_bytes(8, "big"),
     )
 
 

@@ -1,0 +1,370 @@
+"""The authenticated state: records by key, with a root that proves what is there and what is not.
+
+It is an indexed Merkle tree. Each key gets the next leaf number when it first appears, and its
+leaf commits to the key, the value and the *next* key in byte order. Leaf 0 is the sentinel with
+the empty key. A value is proved by its leaf; absence of a key is proved by the leaf of its
+predecessor, whose next key lies beyond. Keys are never deleted.
+
+``State`` holds the tree's digests and a bounded cache of decoded records over a reader of stored
+ones. It is changed by whole blocks only (``update_steps``), and until the block is on disk its
+records are answered from memory. Normative text: ``docs/protocol.md`` section 6.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Generator, Iterable, Sequence
+from hashlib import sha256
+from itertools import islice
+from typing import Final, NamedTuple, Protocol, cast
+
+import msgspec
+from msgspec import Struct
+
+from ledger.encoding import encode
+from ledger.errors import InvariantViolation
+from ledger.history import History, history_path
+from ledger.merkle import DenseTree
+from ledger.records import (
+    PARAMETERS_KEY,
+    RECORD_TYPES,
+    Account,
+    Asset,
+    Holding,
+    Organisation,
+    Parameters,
+    Record,
+    account_key,
+    asset_key,
+    holding_key,
+    organisation_key,
+)
+from ledger.state_proof import SENTINEL_KEY, STATE_TAG, StateProof, leaf_digest
+from ledger.types import Address, Digest, Height
+
+CACHE_RECORDS_MAX: Final = 100_000
+"""Decoded records kept for the next blocks: about 40 MB."""
+
+_CACHE_EVICTION: Final = CACHE_RECORDS_MAX // 8
+"""Oldest entries dropped at once, so that eviction costs little per record."""
+
+PENDING_BLOCKS_MAX: Final = 64
+"""Blocks executed but not reported as stored; more means that nobody calls ``stored``."""
+
+_STEP_RECORDS: Final = 256
+"""Records encoded and hashed between two yields of an update: about 0.5 ms."""
+
+
+class StateRecord(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """What is stored under a key."""
+
+    index: int
+    """Number of the key's leaf."""
+    next_key: bytes
+    """The next greater key; empty if there is none."""
+    value: bytes
+    """Canonical encoding of the record."""
+
+
+class StateReader(Protocol):
+    """Stored records as of the last block reported as stored, or later."""
+
+    def get(self, key: bytes) -> StateRecord | None:
+        """Return the record of a key, or None."""
+
+    def predecessor(self, key: bytes) -> tuple[bytes, StateRecord]:
+        """Return the greatest stored key that is not above ``key``, with its record."""
+
+    def history_page(self, key: bytes) -> bytes | None:
+        """Return a stored page of the history tree."""
+
+
+def first_records(items: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, StateRecord]]:
+    """Link the keys and values of a first state, ascending by key; the sentinel comes first."""
+    keys = [key for key, _ in items]
+    linked = [(SENTINEL_KEY, StateRecord(0, keys[0] if keys else SENTINEL_KEY, b""))]
+    for number, (key, value) in enumerate(items, 1):
+        following = keys[number] if number < len(keys) else SENTINEL_KEY
+        linked.append((key, StateRecord(number, following, value)))
+    return linked
+
+
+def tree_of(records: Iterable[tuple[bytes, StateRecord]]) -> DenseTree:
+    """Build the tree over stored records in any order.
+
+    Raises InvariantViolation if the leaf numbers are not 0 to n-1, each once.
+    """
+    leaves: dict[int, bytes] = {}
+    total = 0
+    for key, record in records:
+        leaves[record.index] = leaf_digest(key, record.next_key, record.value)
+        total += 1
+    if len(leaves) != total or any(index not in leaves for index in (0, total - 1)):
+        raise InvariantViolation("state_leaf_numbers", f"{total} records, {len(leaves)} numbers")
+    tree = DenseTree()
+    for _ in tree.update_steps(sorted(leaves.items()), total):
+        pass
+    tree.apply_update()
+    return tree
+
+
+_DECODERS: Final = {
+    prefix: msgspec.msgpack.Decoder(record_type).decode
+    for prefix, record_type in RECORD_TYPES.items()
+}
+
+
+class _Entry(NamedTuple):
+    """A cached record with its place in the tree."""
+
+    record: Record
+    leaf: int
+    next_key: bytes
+
+
+class StateUpdate(NamedTuple):
+    """What one block changes; nothing is visible before ``State.apply_update``."""
+
+    entries: dict[bytes, _Entry]
+    writes: list[tuple[bytes, StateRecord]]
+    """Changed and new records, ascending by key."""
+    new_keys: list[bytes]
+    root: Digest
+
+
+class State:
+    """All records after the last executed block."""
+
+    def __init__(
+        self, chain_id: Digest, reader: StateReader, tree: DenseTree, history: History
+    ) -> None:
+        self.chain_id = chain_id
+        """Of the network whose state this is; block hashes in the history contain it."""
+        self.history = history
+        self._reader = reader
+        self._tree = tree
+        self._cache: dict[bytes, _Entry] = {}
+        self._pending: dict[bytes, StateRecord] = {}
+        self._pending_new: list[bytes] = []
+        self._pending_pages: dict[bytes, bytes] = {}
+        self._pending_blocks: deque[
+            tuple[Height, list[tuple[bytes, StateRecord]], list[tuple[bytes, bytes]]]
+        ] = deque()
+
+    @classmethod
+    def load(
+        cls,
+        chain_id: Digest,
+        reader: StateReader,
+        records: Iterable[tuple[bytes, StateRecord]],
+        history: History,
+    ) -> State:
+        """Rebuild the tree from all stored records; 1.5 s for a million of them.
+
+        The caller compares ``root`` with the one it stored for the head.
+        """
+        return cls(chain_id, reader, tree_of(records), history)
+
+    @property
+    def root(self) -> Digest:
+        """Root after the last executed block."""
+        return self._tree.root
+
+    @property
+    def height(self) -> Height:
+        """Of the last executed block."""
+        return Height(self.history.count - 1)
+
+    @property
+    def parameters(self) -> Parameters:
+        """Limits of the network."""
+        record = self.record(PARAMETERS_KEY)
+        if not isinstance(record, Parameters):
+            raise InvariantViolation("state_parameters", "the state holds no parameters")
+        return record
+
+    # --- Reading ---
+
+    def get(self, key: bytes) -> bytes | None:
+        """Return the encoded value under a key, or None."""
+        record = self._stored(key)
+        return None if record is None or key == SENTINEL_KEY else record.value
+
+    def record(self, key: bytes) -> Record | None:
+        """Return the decoded record under a key, or None."""
+        entry = self._cache.get(key)
+        if entry is None:
+            entry = self._load(key)
+        return None if entry is None else entry.record
+
+    def account(self, address: Address) -> Account | None:
+        """Return an account, or None."""
+        return cast("Account | None", self.record(account_key(address)))
+
+    def organisation(self, organisation: str) -> Organisation | None:
+        """Return an organisation, or None."""
+        return cast("Organisation | None", self.record(organisation_key(organisation)))
+
+    def asset(self, asset: str) -> Asset | None:
+        """Return an asset, or None."""
+        return cast("Asset | None", self.record(asset_key(asset)))
+
+    def holding(self, address: Address, asset: str) -> Holding | None:
+        """Return what an account holds of an asset, or None if it never held any."""
+        return cast("Holding | None", self.record(holding_key(address, asset)))
+
+    def balance(self, address: Address, asset: str) -> int:
+        """Return the amount that an account holds of an asset."""
+        holding = self.holding(address, asset)
+        return 0 if holding is None else holding.amount
+
+    def _stored(self, key: bytes) -> StateRecord | None:
+        return self._pending.get(key) or self._reader.get(key)
+
+    def _load(self, key: bytes) -> _Entry | None:
+        stored = self._stored(key)
+        if stored is None or key == SENTINEL_KEY:
+            return None
+        entry = _Entry(_DECODERS[key[0]](stored.value), stored.index, stored.next_key)
+        cache = self._cache
+        if len(cache) >= CACHE_RECORDS_MAX:
+            for oldest in list(islice(cache, _CACHE_EVICTION)):
+                del cache[oldest]
+        cache[key] = entry
+        return entry
+
+    def _predecessor(self, key: bytes) -> tuple[bytes, StateRecord]:
+        """Return the greatest key not above ``key``; a new key may be known only here."""
+        found, record = self._reader.predecessor(key)
+        position = bisect_right(self._pending_new, key)
+        if position and self._pending_new[position - 1] > found:
+            found = self._pending_new[position - 1]
+        return found, self._pending.get(found, record)
+
+    # --- Proofs ---
+
+    def prove(self, key: bytes) -> StateProof:
+        """Return the proof of a key's value, or of its absence, against ``root``."""
+        found, record = self._predecessor(key)
+        return StateProof(
+            found,
+            record.next_key,
+            record.value,
+            record.index,
+            self._tree.count,
+            self._tree.path(record.index),
+        )
+
+    def history_path(self, count: int, height: Height) -> tuple[bytes, ...]:
+        """Return the path of one executed block in the history of the first ``count`` blocks."""
+
+        def read_page(key: bytes) -> bytes | None:
+            return self._pending_pages.get(key) or self._reader.history_page(key)
+
+        return history_path(read_page, count, height)
+
+    # --- Changing ---
+
+    def update_steps(self, changed: dict[bytes, Record]) -> Generator[None, None, StateUpdate]:
+        """Work out what a block's changed records do to the tree; yield now and then.
+
+        Nothing changes before ``apply_update``: readers meanwhile see the state before the block.
+        """
+        entries: dict[bytes, _Entry] = {}
+        new_keys: list[bytes] = []
+        count = self._tree.count
+        for number, (key, record) in enumerate(changed.items(), 1):
+            known = self._cache.get(key) or self._load(key)
+            if known is None:
+                new_keys.append(key)
+            else:
+                entries[key] = _Entry(record, known.leaf, known.next_key)
+            if not number % _STEP_RECORDS:
+                yield
+        new_keys.sort()
+        sentinel = self._link(new_keys, changed, entries)
+        writes: list[tuple[bytes, StateRecord]] = []
+        leaves: list[tuple[int, bytes]] = []
+        if sentinel is not None:
+            writes.append((SENTINEL_KEY, sentinel))
+            leaves.append((0, leaf_digest(SENTINEL_KEY, sentinel.next_key, b"")))
+        for number, key in enumerate(sorted(entries), 1):
+            record, index, next_key = entries[key]
+            value = encode(record)
+            writes.append((key, StateRecord(index, next_key, value)))
+            leaves.append(
+                (
+                    index,
+                    sha256(
+                        b"%b%c%b%c%b%b" % (STATE_TAG, len(key), key, len(next_key), next_key, value)
+                    ).digest(),
+                )
+            )
+            if not number % _STEP_RECORDS:
+                yield
+        leaves.sort()
+        root = yield from self._tree.update_steps(leaves, count + len(new_keys))
+        return StateUpdate(entries, writes, new_keys, root)
+
+    def _link(
+        self, new_keys: list[bytes], changed: dict[bytes, Record], entries: dict[bytes, _Entry]
+    ) -> StateRecord | None:
+        """Give ascending new keys leaf numbers, and put each behind its predecessor in ``entries``.
+
+        Returns the sentinel's record if a new key follows it.
+        """
+        sentinel: StateRecord | None = None
+        previous_new: bytes | None = None
+        for index, key in enumerate(new_keys, self._tree.count):
+            before, stored = self._predecessor(key)
+            if previous_new is not None and previous_new > before:
+                before = previous_new
+            if before == SENTINEL_KEY:
+                next_key = stored.next_key
+                sentinel = StateRecord(0, key, b"")
+            else:
+                known = entries.get(before) or self._cache.get(before) or self._load(before)
+                if known is None:
+                    raise InvariantViolation("state_order", f"key {before.hex()} has no record")
+                next_key = known.next_key
+                entries[before] = known._replace(next_key=key)
+            entries[key] = _Entry(changed[key], index, next_key)
+            previous_new = key
+        return sentinel
+
+    def apply_update(
+        self,
+        height: Height,
+        update: StateUpdate,
+        history: History,
+        pages: list[tuple[bytes, bytes]],
+    ) -> None:
+        """Make a block's changes the state; they are answered from memory until ``stored``."""
+        if len(self._pending_blocks) >= PENDING_BLOCKS_MAX:
+            raise InvariantViolation(
+                "state_pending_blocks", f"{PENDING_BLOCKS_MAX} blocks were never reported as stored"
+            )
+        self._tree.apply_update()
+        if self._tree.root != update.root:
+            raise InvariantViolation("state_root", f"the tree at height {height} differs")
+        self.history = history
+        self._cache.update(update.entries)
+        self._pending.update(update.writes)
+        self._pending_pages.update(pages)
+        for key in update.new_keys:
+            insort(self._pending_new, key)
+        self._pending_blocks.append((height, update.writes, pages))
+
+    def stored(self, height: Height) -> None:
+        """Forget what was kept for blocks up to ``height``: the reader has it now."""
+        while self._pending_blocks and self._pending_blocks[0][0] <= height:
+            _, writes, pages = self._pending_blocks.popleft()
+            for key, record in writes:
+                if self._pending.get(key) is record:
+                    del self._pending[key]
+            for key, page in pages:
+                if self._pending_pages.get(key) is page:
+                    del self._pending_pages[key]
+        pending = self._pending
+        self._pending_new = [key for key in self._pending_new if key in pending]
