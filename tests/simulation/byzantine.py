@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from random import Random
 
-    from tests.simulation.process import Filter, Node
+    from tests.simulation.node import Filter, Node
     from tests.simulation.world import World
 
 

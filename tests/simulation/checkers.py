@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from ledger.types import Digest
     from tests.simulation.application import Application, Roots
     from tests.simulation.messages import Message
-    from tests.simulation.process import Node
+    from tests.simulation.node import Node
 
 ENGINE_ITEMS_MAX: Final = 30_000
 """Items in all containers of one engine: certificates of a thousand views stay below a third of it,

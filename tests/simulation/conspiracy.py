@@ -1,4 +1,4 @@
-"""What the Byzantine validators of a run know together: votes, certificates, blocks, transactions."""
+"""What the Byzantine validators of a run know together: votes, certificates, transactions."""
 
 from __future__ import annotations
 

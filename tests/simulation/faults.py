@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from tests.simulation.disk import Batch
-    from tests.simulation.process import Node
+    from tests.simulation.node import Node
     from tests.simulation.world import World
 
 DOWN_MS: Final = (10, 200, 3_000)

@@ -1,8 +1,7 @@
-"""A simulated node: the production engine, its driver, and what survives the driver.
+"""One boot of a simulated node: the production engine and its driver.
 
-:class:`Node` is what lasts: identity, disk, clock. :class:`Process` is one boot of it: engine,
-application and fetcher in volatile memory, carrying out effects strictly in order, with ``Persist``
-as a barrier in front of every later effect. A process can die between any two effects. The driver
+Engine, application and fetcher live in volatile memory. Effects are carried out strictly in order,
+with ``Persist`` as a barrier in front of every later effect. A process can die between any two effects. The driver
 here follows the same rules as the one of production (``node.runtime``); it is the engine that is on
 trial.
 """
@@ -11,7 +10,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -19,27 +17,26 @@ import msgspec
 from consensus import effects as out
 from consensus import inputs
 from consensus.certificates import verify_certificate
-from consensus.engine import Engine, EngineConfig, Restored
+from consensus.engine import Engine, EngineConfig
 from consensus.errors import InvalidCertificate
 from consensus.types import (
     Certificate,
     CertificateMessage,
-    Proposal,
-    Round,
-    Vote,
     VoteKind,
 )
 from ledger.block import Block, block_hash
-from ledger.types import Digest, Epoch, Era, Height, View
+from ledger.types import Digest, Epoch, Era, Height
 from tests.simulation.application import Application, split_payload, transaction_hash
-from tests.simulation.disk import Batch, Disk
+from tests.simulation.disk import Batch
 from tests.simulation.fetch import Fetcher, Ports, parent_certificate
 from tests.simulation.messages import APPLICATION_TYPES, Message, TransactionsMessage, encode
+from tests.simulation.node import restore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from consensus.inputs import Input, PeerId
+    from tests.simulation.node import Node
     from tests.simulation.world import World
 
 GOSSIP_MS: Final = 1000
@@ -47,37 +44,6 @@ GOSSIP_MS: Final = 1000
 
 GOSSIP_TRANSACTIONS_MAX: Final = 20
 """Transactions repeated at a time."""
-
-
-Filter = Callable[[int, Message], Message | None]
-"""Takes target and message; returns what is sent instead, or None for nothing."""
-
-
-@dataclass(slots=True)
-class Node:
-    """What lasts over crashes: who the node is, its disk, and its clock's error."""
-
-    index: int
-    """Place in the network: validators first, in the order of the set, then observers."""
-    member: int | None
-    """Index in the validator set; None for an observer."""
-    disk: Disk
-    clock_offset_ms: int = 0
-    """Error of its wall clock. Timers run on a monotonic clock without error."""
-    execution_ms: int = 0
-    """Time to execute one block."""
-    verification_ms: int = 0
-    """Longest time to verify or build a block."""
-    process: Process | None = None
-    boots: int = 0
-    durable_height: int = 0
-    """Highest executed height whose batch was synced: a restart may never go below it (I8)."""
-    filter: Filter | None = None
-    """Byzantine nodes only: changes or drops what the node sends to a peer."""
-
-    @property
-    def is_up(self) -> bool:
-        return self.process is not None and self.process.is_alive
 
 
 class Process:
@@ -479,44 +445,3 @@ class Process:
         if wires:
             self.multicast(TransactionsMessage(tuple(wires)))
         self._after(GOSSIP_MS, self._gossip_again, None)
-
-
-def restore(world: World, disk: Disk) -> Restored:
-    """Build what the engine starts from out of the durable image, as the node does at its start.
-
-    The finalised head is the executed head on disk; of votes, certificates, blocks and proposals
-    only those above it are handed over.
-    """
-    records = disk.live
-    height = 0
-    while ("executed", height + 1) in records:
-        height += 1
-    head = world.network.genesis
-    if height:
-        executed: tuple[Digest, object] = records["executed", height]  # type: ignore[assignment]
-        block = records["block", executed[0]]
-        assert isinstance(block, Block)
-        head = block.header
-    finalization = records.get(("final", height))
-    floor = records.get(("sign floor",))
-    return Restored(
-        finalized=head,
-        finalization=finalization if isinstance(finalization, Certificate) else None,
-        sign_floor=floor if isinstance(floor, Round) else Round(Era(0), Epoch(0), View(0)),
-        votes=tuple(r for r in records.values() if isinstance(r, Vote) and r.view > head.view),
-        certificates=tuple(
-            record
-            for key, record in records.items()
-            if isinstance(record, Certificate) and key[0] == "certificate"
-        ),
-        blocks=tuple(
-            record.header
-            for record in records.values()
-            if isinstance(record, Block) and record.header.height > height
-        ),
-        proposals=tuple(
-            r for r in records.values() if isinstance(r, Proposal) and r.view > head.view
-        ),
-        quarantined=records.get(("quarantined",)) is True,
-        nonce=world.random.randbytes(16),
-    )

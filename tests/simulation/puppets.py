@@ -1,7 +1,7 @@
 """Byzantine validators that know the protocol and keep no promise.
 
-None of them runs the engine: a :class:`Puppet` follows views by the certificates that the conspiracy
-holds, and signs what it likes.
+None of them runs the engine: a :class:`Puppet` follows views by the certificates that the
+conspiracy holds, and signs what it likes.
 """
 
 from __future__ import annotations

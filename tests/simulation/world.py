@@ -25,7 +25,8 @@ from tests.simulation.conspiracy import Conspiracy
 from tests.simulation.disk import Disk
 from tests.simulation.network import Link
 from tests.simulation.network import Network as Net
-from tests.simulation.process import Node, Process
+from tests.simulation.node import Node
+from tests.simulation.process import Process
 from tests.simulation.signatures import Ed25519Scheme, Scheme, StubScheme
 from tests.simulation.timeline import Timeline
 from tests.simulation.trace import Trace
