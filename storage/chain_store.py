@@ -21,8 +21,9 @@ from msgspec import Meta, Raw, Struct
 from consensus.types import Certificate
 from ledger.block import BLOCK_TRANSACTIONS_MAX, Block, Header, block_hash
 from ledger.receipt import Receipt
+from ledger.types import Digest, DigestField, Height
 from storage.errors import StoreCorrupt
-from storage.event_index import Cursor, EventPage, find_events, find_locations, put_topics
+from storage.event_index import Cursor, EventPage, TopicIndex, find_events, first_height
 from storage.kv import prefix_end
 from storage.schema import (
     BLOCK,
@@ -49,7 +50,7 @@ if TYPE_CHECKING:
 
     from ledger.state import StateRecord
     from ledger.transition import BlockOutcome
-    from ledger.types import Address, Digest, DigestField, Height
+    from ledger.types import Address
     from storage.kv import Batch, KeyValueStore
 
 
@@ -91,12 +92,13 @@ _decode_receipt = msgspec.msgpack.Decoder(Receipt).decode
 
 
 class ChainStore:
-    """Reads the chain and fills the batches that extend it; holds nothing but caches."""
+    """Reads the chain and fills the batches that extend it; holds nothing that is not on disk."""
 
     def __init__(self, store: KeyValueStore, chain_id: Digest) -> None:
         self._store = store
         self._chain_id = chain_id
         self._head: tuple[bytes, ExecutedBlock] | None = None
+        self._topic_index: TopicIndex | None = None
 
     # --- what is there -----------------------------------------------------------------------
 
@@ -224,7 +226,8 @@ class ChainStore:
         self, topic: Topic, after: Location | None, limit: int, *, newest_first: bool
     ) -> HistoryPage:
         """Return where the next transactions that touch a topic are, after the one at ``after``."""
-        found = find_locations(self._store, topic, after, newest_first=newest_first)
+        head = self.head().height
+        found = self._topics().find(topic, after, head, newest_first=newest_first)
         locations = list(islice(found, limit + 1))
         more = len(locations) > limit > 0
         return HistoryPage(locations[:limit], locations[limit - 1] if more else None)
@@ -241,8 +244,8 @@ class ChainStore:
         A page may be short, even empty, and still have a ``next_cursor``: one call reads a bounded
         number of blocks. The first page starts at ``event_index.START``.
         """
-        height = self.head().height
-        return find_events(self._store, self.receipts, after, height, topics, limit)
+        head = self.head().height
+        return find_events(self._topics(), self.receipts, after, head, topics, limit)
 
     # --- what is added -----------------------------------------------------------------------
 
@@ -285,12 +288,25 @@ class ChainStore:
         if certificate is not None:
             batch.put(at_height(CERTIFICATE, height), _encode(certificate))
         self._put_receipts(batch, height, outcome.receipts)
-        put_topics(batch, height, block.transactions, outcome.receipts)
+        topics = self._topics()
+        topics.add(height, block.transactions, outcome.receipts)
+        topics.flush(batch, height)
         put_state(batch, outcome.state_writes, outcome.history_writes)
         executed = ExecutedBlock(
             digest, block.header, outcome.state_root, outcome.history_root, outcome.receipts_root
         )
         self._put_executed(batch, executed)
+
+    def _topics(self) -> TopicIndex:
+        """Return the index of topics; the first call rebuilds what was in memory before."""
+        if self._topic_index is None:
+            head = self.head().height
+            first = first_height(head)
+            index = TopicIndex(self._store, first)
+            for height, block in enumerate(self.blocks(first, head), first):
+                index.add(Height(height), block.transactions, self.receipts(height))
+            self._topic_index = index
+        return self._topic_index
 
     def _put_executed(self, batch: Batch, executed: ExecutedBlock) -> None:
         batch.put(at_height(EXECUTED, executed.height), _encode(executed))

@@ -1,15 +1,24 @@
 """Finds transactions and events by account, object or type of event.
 
-For each topic and each block that touches it there is one entry with the positions of the
-transactions; the events themselves are read from the receipts. A sender's failed transactions are
-in its history too. Cursors are places in the chain (height, transaction, event), so they mean the
-same on every node and stay valid for ever.
+Heights are grouped into *spans*. For each topic and each span that touches it there is one entry
+with the places of the transactions; the events themselves are read from the receipts. A sender's
+failed transactions are in its history too. Writing one entry per topic and block instead would
+cost more than all the rest of a block, because most accounts of a busy chain come back within a
+span.
+
+The entries of the present span and of the one before are in memory. Those of the one before are
+written a few at a time, with the blocks of the present span, and after a restart both are rebuilt
+from the receipts: the same bytes again, so a crash in between loses nothing.
+
+Cursors are places in the chain (height, transaction, event): they mean the same on every node and
+stay valid for ever.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from heapq import merge
-from itertools import groupby
+from itertools import groupby, islice
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -17,15 +26,18 @@ import msgspec
 from msgspec import Struct
 
 from ledger.events import EVENT_NAMES, Event, event_accounts, event_objects
-from ledger.types import ADDRESS_BYTES, UINT64_MAX, Digest, Height
+from ledger.types import ADDRESS_BYTES, Digest, Height
 from storage.schema import (
     INDEX,
+    PLACE_BYTES,
+    SPAN_HEIGHTS,
     Location,
     Topic,
     TopicKind,
     decode_height,
-    decode_indices,
+    decode_place,
     encode_height,
+    encode_place,
     topic_key,
 )
 
@@ -39,6 +51,9 @@ SCAN_BLOCKS_MAX: Final = 64
 """Blocks whose receipts one call reads at most (some 2 ms each when full); the page then ends and
 its cursor continues. Keeps a query for rare events from holding the loop."""
 
+BEFORE_FIRST: Final = -1
+"""Event index of a cursor that stands before the first event of its transaction."""
+
 
 class Cursor(NamedTuple):
     """Place of an event in the chain; a page starts after it."""
@@ -47,9 +62,6 @@ class Cursor(NamedTuple):
     transaction_index: int
     event_index: int
 
-
-BEFORE_FIRST: Final = -1
-"""Event index of a cursor that stands before the first event of its transaction."""
 
 START: Final = Cursor(Height(0), 0, BEFORE_FIRST)
 """Before the first event of the chain."""
@@ -71,59 +83,116 @@ class EventPage(NamedTuple):
     """None if everything up to the head was seen."""
 
 
-class _Sender(Struct, array_like=True, frozen=True, gc=False):
-    """The first two fields of a transaction; the decoder skips the rest."""
+class TopicIndex:
+    """Entries of all topics; blocks are added in order of heights, without gaps."""
 
-    version: int
-    sender: bytes
+    def __init__(self, store: KeyValueStore, first: Height) -> None:
+        """``first`` is the height of the first block to be added: see :func:`first_height`."""
+        self._store = store
+        self._span = first
+        """First height of the present span."""
+        self._present: dict[bytes, bytearray] = {}
+        self._previous: dict[bytes, bytearray] = {}
+        self._unwritten: Iterator[tuple[bytes, bytearray]] = iter(())
+        self._unwritten_count = 0
+        self._object_keys: dict[str, bytes] = {}
+
+    def add(
+        self, height: Height, transactions: Sequence[bytes], receipts: Sequence[Receipt]
+    ) -> None:
+        """Take in the next executed block."""
+        while height >= self._span + SPAN_HEIGHTS:
+            self._span = Height(self._span + SPAN_HEIGHTS)
+            self._previous, self._present = self._present, {}
+            self._unwritten = iter(self._previous.items())
+            self._unwritten_count = len(self._previous)
+            self._object_keys = {}
+        entries, object_key = self._present, self._object_key
+        offset = bytes((height - self._span,))
+        for index, wire, receipt in zip(INDEX, transactions, receipts, strict=False):
+            place = offset + index
+            keys = [_ACCOUNT_PREFIX + _decode_sender(wire).sender]
+            for event in receipt.events:
+                keys.append(_TYPE_KEYS[type(event)])
+                keys += [_ACCOUNT_PREFIX + address for address in event_accounts(event)]
+                keys += [object_key(name) for name in event_objects(event)]
+            for key in keys:
+                entry = entries.get(key)
+                if entry is None:
+                    entries[key] = bytearray(place)
+                elif not entry.endswith(place):
+                    entry += place
+
+    def _object_key(self, name: str) -> bytes:
+        """Return the key of an object's topic; most transactions of a span touch the same few."""
+        key = self._object_keys.get(name)
+        if key is None:
+            key = self._object_keys[name] = topic_key(TopicKind.OBJECT, name.encode())
+        return key
+
+    def flush(self, batch: Batch, height: Height) -> None:
+        """Add to a block's batch its share of the span before; the last block adds the rest."""
+        if not self._unwritten_count:
+            return
+        at = encode_height(self._span - SPAN_HEIGHTS)
+        blocks_left = self._span + SPAN_HEIGHTS - height
+        share = -(-self._unwritten_count // blocks_left)
+        for key, entry in islice(self._unwritten, share):
+            batch.put(key + at, bytes(entry))
+        self._unwritten_count -= share
+
+    def find(
+        self, topic: Topic, after: Location | None, head: Height, *, newest_first: bool
+    ) -> Iterator[Location]:
+        """Iterate over the transactions that touch a topic, from the one next to ``after`` on.
+
+        Those above ``head`` are left out: they are on their way to the disk.
+        """
+        spans = self._entries(topic_key(*topic), after, newest_first=newest_first)
+        for span, entry in spans:
+            first, last = 0, len(entry) // PLACE_BYTES
+            if after is not None and span <= after.height < span + SPAN_HEIGHTS:
+                place = encode_place(after.height - span, after.index)
+                places = range(last)
+                if newest_first:
+                    last = bisect_left(places, place, key=_Places(entry))
+                else:
+                    first = bisect_right(places, place, key=_Places(entry))
+            order = range(last - 1, first - 1, -1) if newest_first else range(first, last)
+            for number in order:
+                offset, index = decode_place(entry, number)
+                if span + offset <= head:
+                    yield Location(Height(span + offset), index)
+
+    def _entries(
+        self, key: bytes, after: Location | None, *, newest_first: bool
+    ) -> Iterator[tuple[int, bytes | bytearray]]:
+        """Iterate over the spans on the far side of ``after``, with their entries."""
+        previous = self._span - SPAN_HEIGHTS
+        low, high = 0, int(self._span)
+        if after is not None and newest_first:
+            high = after.height - after.height % SPAN_HEIGHTS
+        elif after is not None:
+            low = after.height - after.height % SPAN_HEIGHTS
+        recent = [(previous, self._previous.get(key)), (self._span, self._present.get(key))]
+        kept = [(at, entry) for at, entry in recent if entry is not None and low <= at <= high]
+        stop = key + encode_height(max(min(previous, high + 1), 0))
+        stored = self._store.iterate(key + encode_height(low), stop, reverse=newest_first)
+        if newest_first:
+            yield from reversed(kept)
+        for found, data in stored:
+            yield decode_height(found[len(key) :]), data
+        if not newest_first:
+            yield from kept
 
 
-_decode_sender = msgspec.msgpack.Decoder(_Sender).decode
-
-
-def put_topics(
-    batch: Batch, height: Height, transactions: Sequence[bytes], receipts: Sequence[Receipt]
-) -> None:
-    """Add the index entries of one block to a batch: one per topic, however often it is touched."""
-    entries: dict[bytes, bytes] = {}
-    for index, wire, receipt in zip(INDEX, transactions, receipts, strict=False):
-        keys = [_ACCOUNT_PREFIX + _decode_sender(wire).sender]
-        for event in receipt.events:
-            keys.append(_TYPE_KEYS[type(event)])
-            keys += [_ACCOUNT_PREFIX + address for address in event_accounts(event)]
-            keys += [topic_key(TopicKind.OBJECT, name.encode()) for name in event_objects(event)]
-        for key in keys:
-            entry = entries.get(key)
-            if entry is None:
-                entries[key] = index
-            elif not entry.endswith(index):
-                entries[key] = entry + index
-    at = encode_height(height)
-    for key, indices in entries.items():
-        batch.put(key + at, indices)
-
-
-def find_locations(
-    store: KeyValueStore, topic: Topic, after: Location | None, *, newest_first: bool
-) -> Iterator[Location]:
-    """Iterate over the transactions that touch a topic, from the one next to ``after`` on."""
-    key = topic_key(*topic)
-    start, stop = key + encode_height(0), key + encode_height(UINT64_MAX)
-    if after is not None and newest_first:
-        stop = key + encode_height(after.height + 1)
-    elif after is not None:
-        start = key + encode_height(after.height)
-    for found, data in store.iterate(start, stop, reverse=newest_first):
-        height = decode_height(found[len(key) :])
-        indices = list(decode_indices(data))
-        for index in reversed(indices) if newest_first else indices:
-            location = Location(height, index)
-            if after is None or (location < after if newest_first else location > after):
-                yield location
+def first_height(head: Height) -> Height:
+    """Return the first height whose entries may not be on disk: that of the span before."""
+    return Height(max(head - head % SPAN_HEIGHTS - SPAN_HEIGHTS, 0))
 
 
 def find_events(
-    store: KeyValueStore,
+    index: TopicIndex,
     receipts_of: Callable[[int], Sequence[Receipt]],
     after: Cursor,
     head: Height,
@@ -134,21 +203,20 @@ def find_events(
 
     ``receipts_of`` returns the receipts of a block; at most :data:`SCAN_BLOCKS_MAX` are read.
     """
-    places = _places(store, after, head, topics)
     wanted = frozenset(topics)
     entries: list[EventEntry] = []
-    for scanned, (height, indices) in enumerate(places):
+    for scanned, (height, positions) in enumerate(_places(index, after, head, topics)):
         if scanned == SCAN_BLOCKS_MAX:
             return EventPage(entries, Cursor(height, 0, BEFORE_FIRST))
         receipts = receipts_of(height)
-        for index in range(len(receipts)) if indices is None else indices:
-            for event_index, event in enumerate(receipts[index].events):
-                cursor = Cursor(height, index, event_index)
+        for position in range(len(receipts)) if positions is None else positions:
+            for event_index, event in enumerate(receipts[position].events):
+                cursor = Cursor(height, position, event_index)
                 if cursor <= after or (wanted and wanted.isdisjoint(topics_of(event))):
                     continue
                 if len(entries) == limit:
                     return EventPage(entries, entries[-1].cursor if entries else after)
-                entries.append(EventEntry(cursor, receipts[index].transaction_id, event))
+                entries.append(EventEntry(cursor, receipts[position].transaction_id, event))
     return EventPage(entries, None)
 
 
@@ -161,19 +229,41 @@ def topics_of(event: Event) -> list[Topic]:
 
 
 def _places(
-    store: KeyValueStore, after: Cursor, head: Height, topics: Sequence[Topic]
+    index: TopicIndex, after: Cursor, head: Height, topics: Sequence[Topic]
 ) -> Iterator[tuple[Height, list[int] | None]]:
     """Iterate over the blocks to look into, ascending, each with the transactions to look at."""
     if not topics:
         for height in range(after.height, head + 1):
             yield Height(height), None
         return
-    start = Location(after.height, after.transaction_index - 1)
-    found = merge(*(find_locations(store, topic, start, newest_first=False) for topic in topics))
+    start = None
+    if after.transaction_index > 0:
+        start = Location(after.height, after.transaction_index - 1)
+    elif after.height > 0:
+        start = Location(Height(after.height - 1), len(INDEX) - 1)
+    found = merge(*(index.find(topic, start, head, newest_first=False) for topic in topics))
     for height, locations in groupby(found, key=attrgetter("height")):
         yield height, sorted({location.index for location in locations})
 
 
+class _Places:
+    """Key function for bisection: the n-th place of an entry, as bytes."""
+
+    def __init__(self, entry: bytes | bytearray) -> None:
+        self._entry = entry
+
+    def __call__(self, number: int) -> bytes:
+        return bytes(self._entry[number * PLACE_BYTES : (number + 1) * PLACE_BYTES])
+
+
+class _Sender(Struct, array_like=True, frozen=True, gc=False):
+    """The first two fields of a transaction; the decoder skips the rest."""
+
+    version: int
+    sender: bytes
+
+
+_decode_sender = msgspec.msgpack.Decoder(_Sender).decode
 _ACCOUNT_PREFIX: Final = topic_key(TopicKind.ACCOUNT, bytes(ADDRESS_BYTES))[:-ADDRESS_BYTES]
 _TYPE_KEYS: Final = {
     event: topic_key(TopicKind.TYPE, name.encode()) for event, name in EVENT_NAMES.items()

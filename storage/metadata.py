@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import msgspec
 from msgspec import Struct
 
+from ledger.types import DigestField
 from storage.errors import MarkerExists, NewerSchema, StoreCorrupt, StoreMissing, WrongChain
 from storage.marker import Marker, read_marker, reason_for_quarantine, write_marker
 from storage.schema import HEAD_KEY, IDENTITY_KEY, QUARANTINE_KEY, SCHEMA_VERSION
@@ -20,7 +21,7 @@ from storage.schema import HEAD_KEY, IDENTITY_KEY, QUARANTINE_KEY, SCHEMA_VERSIO
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ledger.types import Digest, DigestField
+    from ledger.types import Digest
     from storage.kv import Batch, KeyValueStore
 
 STORE_ID_BYTES: Final = 16
