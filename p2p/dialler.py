@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import socket
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from p2p.errors import DialFailed
@@ -70,15 +71,14 @@ class Dialler:
 
     async def run(self) -> None:
         """Dial whenever the peer is down, until cancelled."""
-        loop = asyncio.get_running_loop()
         peer = self._peer
         if not self._has_head_start:
             await asyncio.sleep(GRACE_S)
         while True:
             if not peer.down.is_set():
-                up_since_s = loop.time()
+                up_since_s = monotonic()
                 await peer.down.wait()
-                if loop.time() - up_since_s >= STABLE_S:
+                if monotonic() - up_since_s >= STABLE_S:
                     self._backoff.reset()
                 await asyncio.sleep(self._delay_s())
                 continue
@@ -92,7 +92,7 @@ class Dialler:
                 await asyncio.sleep(self._delay_s())
 
     def _delay_s(self) -> float:
-        banned_for_s = self._peer.score.banned_for_s(asyncio.get_running_loop().time())
+        banned_for_s = self._peer.score.banned_for_s(monotonic())
         refused_s = self._limits.backoff_refused_s if self._peer.is_refused_for_good else 0.0
         return max(self._backoff.next_s(), banned_for_s, refused_s)
 

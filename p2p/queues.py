@@ -64,9 +64,10 @@ class SendQueue:
     def __bool__(self) -> bool:
         return any(self._queues.values())
 
-    def bytes_waiting(self, priority: Priority) -> int:
-        """Return the bytes that wait in one class."""
-        return self._bytes[priority]
+    @property
+    def bytes_waiting(self) -> int:
+        """Bytes of all frames that wait."""
+        return sum(self._bytes.values())
 
     def put(self, frame: bytes, priority: Priority) -> bool:
         """Add a frame; return whether it was accepted. Every drop is counted by class.

@@ -13,6 +13,7 @@ import asyncio
 import socket
 from collections import Counter
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 from p2p.errors import ChannelError, ConnectionLost, HandshakeError, MessageError, SlowPeer
@@ -121,7 +122,13 @@ class Channel(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._is_flush_scheduled = False
         self._full_since_s: float | None = None
-        self._timers: list[asyncio.TimerHandle] = []
+        self._hello_timer: asyncio.TimerHandle | None = None
+        self._pause_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def queued_bytes(self) -> int:
+        """What waits to be sent and can still be overtaken or dropped."""
+        return self._queue.bytes_waiting
 
     # --- from the transport -----------------------------------------------------------------------
 
@@ -148,7 +155,7 @@ class Channel(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """Hold frames back in the queue, where they still have priorities."""
-        self._full_since_s = self._loop.time()
+        self._full_since_s = monotonic()
 
     def resume_writing(self) -> None:
         """Go on sending."""
@@ -178,7 +185,7 @@ class Channel(asyncio.Protocol):
         """Send a Ping; end the channel if the peer is silent or does not read."""
         if self.connection is None or self.is_closed:
             return
-        now_s = self._loop.time()
+        now_s = monotonic()
         if (
             self._full_since_s is not None
             and now_s - self._full_since_s > self._limits.write_stall_s
@@ -225,7 +232,9 @@ class Channel(asyncio.Protocol):
         self.connection = admission.connection
         self._statistics = admission.statistics
         self._queue = SendQueue(self._limits.queue_bounds, admission.statistics.drops)
-        self._call_later(self._limits.hello_s, self._check_hello)
+        self._hello_timer = self._loop.call_later(
+            self._limits.hello_s, self._guarded, self._check_hello
+        )
         self._act(self.connection.start())
 
     def _check_hello(self) -> None:
@@ -237,13 +246,13 @@ class Channel(asyncio.Protocol):
         if connection is None or self.is_closed:
             return
         before = connection.messages_in
-        now_s = self._loop.time()
+        now_s = monotonic()
         self._act(connection.receive(data, now_s))
         self._statistics.messages_in += connection.messages_in - before
         pause_s = connection.pause_s(now_s)
         if pause_s > 0 and not self.is_closed:
             self._get_transport().pause_reading()
-            self._call_later(pause_s, self._resume_reading)
+            self._pause_timer = self._loop.call_later(pause_s, self._guarded, self._resume_reading)
 
     def _resume_reading(self) -> None:
         if not self.is_closed:
@@ -288,8 +297,9 @@ class Channel(asyncio.Protocol):
         if self.is_closed:
             return
         self.is_closed = True
-        for timer in self._timers:
-            timer.cancel()
+        for timer in (self._hello_timer, self._pause_timer):
+            if timer is not None:
+                timer.cancel()
         if self._transport is not None:
             self._transport.close()
         self._owner.on_closed(self, error)
@@ -298,11 +308,6 @@ class Channel(asyncio.Protocol):
         if self._transport is None:
             raise RuntimeError("the channel has no transport before connection_made")
         return self._transport
-
-    def _call_later(self, delay_s: float, callback: Callable[[], None]) -> None:
-        now_s = self._loop.time()
-        self._timers = [t for t in self._timers if not t.cancelled() and t.when() > now_s]
-        self._timers.append(self._loop.call_later(delay_s, self._guarded, callback))
 
     def _guarded(self, callback: Callable[[], None]) -> None:
         """Run a callback of the loop: the root of its own stack, so defects are reported here."""

@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from ledger.types import Digest
 from p2p.config import Limits, NetworkConfig, PeerConfig
@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from consensus.inputs import PeerId
+    from p2p.messages import Priority
     from p2p.peers import PeerInfo
+    from p2p.queues import QueueBound
 
 GENESIS = Digest(b"\x11" * 32)
 OTHER_GENESIS = Digest(b"\x22" * 32)
@@ -214,10 +216,18 @@ class RawPeer:
     async def receive_all(self) -> list[Message]:
         """Return every message until the end of the stream, without heartbeats."""
         messages: list[Message] = []
-        while (message := await self.receive()) is not None:
-            if not isinstance(message, Ping):
-                messages.append(message)
+        async with asyncio.timeout(DEADLINE_S):
+            while (message := await self.receive()) is not None:
+                if not isinstance(message, Ping):
+                    messages.append(message)
         return messages
+
+    def stop_reading(self) -> None:
+        """Leave what arrives in the socket."""
+        cast("asyncio.Transport", self.writer.transport).pause_reading()
+
+    def go_on_reading(self) -> None:
+        cast("asyncio.Transport", self.writer.transport).resume_reading()
 
     async def close(self) -> None:
         self.writer.close()
@@ -243,6 +253,6 @@ async def raw_peer(
         await peer.close()
 
 
-def with_limits(**changes: float) -> Limits:
+def with_limits(**changes: float | dict[Priority, QueueBound]) -> Limits:
     """Return the fast limits with some changed."""
     return replace(FAST, **changes)  # type: ignore[arg-type]
