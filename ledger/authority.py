@@ -9,7 +9,8 @@ foreign signatures. Normative text: ``docs/protocol.md`` section 3.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Container
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ledger.errors import (
     AccountSuspended,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from ledger.view import View
 
 
+_ACTIVE: Final = AccountStatus.ACTIVE
+
+
 class AccountReader(Protocol):
     """The part of the state that identifies actors."""
 
@@ -42,37 +46,46 @@ def actors_of(transaction: Transaction, state: AccountReader) -> dict[Address, A
 
     Raises AccountUnknown, AccountSuspended, SuperfluousSignature or InsufficientSignatures.
     """
-    signers = {entry.public_key for entry in transaction.signatures}
-    unclaimed = set(signers)
+    signatures = transaction.signatures
+    signers: Container[PublicKey]
+    if len(signatures) == 1:
+        signers = (signatures[0].public_key,)
+    else:
+        signers = {entry.public_key for entry in signatures}
+    claimed: set[PublicKey] = set()
     sender = transaction.sender
-    actors: dict[Address, Actor] = {sender: _actor(sender, state, signers, unclaimed)}
+    actor = _actor(sender, state, signers, claimed)
+    actors = {sender: actor}
     for operation in transaction.operations:
         source = operation.source
         if source is not None and source not in actors:
-            actors[source] = _actor(source, state, signers, unclaimed)
-    if unclaimed:
-        raise SuperfluousSignature(f"key {min(unclaimed).hex()} belongs to no acting account")
-    account, weight = actors[sender]
-    if weight < account.transfer_threshold:
+            actors[source] = _actor(source, state, signers, claimed)
+    if len(claimed) != len(signatures):
+        raise SuperfluousSignature("a signing key belongs to no acting account")
+    if actor.weight < actor.account.transfer_threshold:
         raise InsufficientSignatures(
-            f"sender needs weight {account.transfer_threshold}, signatures weigh {weight}"
+            f"sender needs weight {actor.account.transfer_threshold}, "
+            f"signatures weigh {actor.weight}"
         )
     return actors
 
 
 def _actor(
-    address: Address, state: AccountReader, signers: set[PublicKey], unclaimed: set[PublicKey]
+    address: Address,
+    state: AccountReader,
+    signers: Container[PublicKey],
+    claimed: set[PublicKey],
 ) -> Actor:
     account = state.account(address)
     if account is None:
         raise AccountUnknown(f"account {address.hex()} is not registered")
-    if account.status is not AccountStatus.ACTIVE:
+    if account.status is not _ACTIVE:
         raise AccountSuspended(f"account {address.hex()} is suspended")
     weight = 0
     for key in account.keys:
         if key.public_key in signers:
             weight += key.weight
-            unclaimed.discard(key.public_key)
+            claimed.add(key.public_key)
     return Actor(account, weight)
 
 

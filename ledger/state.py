@@ -115,7 +115,7 @@ _DECODERS: Final = {
 }
 
 
-class _Entry(NamedTuple):
+class _Entry(Struct, frozen=True, gc=False):
     """A cached record with its place in the tree."""
 
     record: Record
@@ -290,12 +290,13 @@ class State:
             writes.append((SENTINEL_KEY, sentinel))
             leaves.append((0, leaf_digest(SENTINEL_KEY, sentinel.next_key, b"")))
         for number, key in enumerate(sorted(entries), 1):
-            record, index, next_key = entries[key]
-            value = encode(record)
-            writes.append((key, StateRecord(index, next_key, value)))
+            entry = entries[key]
+            next_key = entry.next_key
+            value = encode(entry.record)
+            writes.append((key, StateRecord(entry.leaf, next_key, value)))
             leaves.append(
                 (
-                    index,
+                    entry.leaf,
                     sha256(
                         b"%b%c%b%c%b%b" % (STATE_TAG, len(key), key, len(next_key), next_key, value)
                     ).digest(),
@@ -328,7 +329,7 @@ class State:
                 if known is None:
                     raise InvariantViolation("state_order", f"key {before.hex()} has no record")
                 next_key = known.next_key
-                entries[before] = known._replace(next_key=key)
+                entries[before] = _Entry(known.record, known.leaf, key)
             entries[key] = _Entry(changed[key], index, next_key)
             previous_new = key
         return sentinel

@@ -28,6 +28,7 @@ Normative text: ``docs/protocol.md`` section 5.
 from __future__ import annotations
 
 from collections.abc import Generator
+from hashlib import sha256
 from typing import Final, NamedTuple
 
 from ledger.authority import actors_of, enforce
@@ -45,7 +46,7 @@ from ledger.genesis import Genesis, chain_id, genesis_block, genesis_state
 from ledger.history import History, history_leaf
 from ledger.merkle import dense_root
 from ledger.operations import SPEC_OF
-from ledger.receipt import NO_OPERATION, OK_CODE, Receipt, ReceiptStatus, receipt_leaf
+from ledger.receipt import NO_OPERATION, OK_CODE, RECEIPT_TAG, Receipt, ReceiptStatus
 from ledger.records import HOLDING_ASSET_OFFSET, Asset, Holding, Record
 from ledger.state import State, StateRecord, first_records
 from ledger.transaction import DecodedTransaction
@@ -118,9 +119,9 @@ class BlockExecution:
         yield
         changed: dict[bytes, Record] = {key: view.get(key) for key in view.changed}
         update = yield from state.update_steps(changed)
-        leaves: list[Digest] = []
+        leaves: list[bytes] = []
         for number, receipt in enumerate(self._receipts, 1):
-            leaves.append(receipt_leaf(encode(receipt)))
+            leaves.append(sha256(RECEIPT_TAG + encode(receipt)).digest())
             if not number % _STEP_RECEIPTS:
                 yield
         receipts_root = dense_root(leaves)
@@ -168,26 +169,26 @@ def _execute(decoded: DecodedTransaction, view: View) -> Receipt:
 
 def check_invariants(view: View) -> None:
     """Raise InvariantViolation if the block's changes break a rule that execution guarantees."""
-    balance: dict[str, int] = {}
+    balance: dict[bytes, int] = {}
     for key, before in view.changed.items():
         after = view.get(key)
         if type(after) is Holding:
-            asset = key[HOLDING_ASSET_OFFSET:].decode()
+            asset = key[HOLDING_ASSET_OFFSET:]
             amount = after.amount
             change = amount - (before.amount if type(before) is Holding else 0)
         elif type(after) is Asset:
-            asset = after.id
+            asset = after.id.encode()
             amount = after.supply
             change = (before.supply if type(before) is Asset else 0) - amount
         else:
             continue
         if not 0 <= amount <= AMOUNT_MAX:
-            raise InvariantViolation("amount_range", f"{amount} of {asset} at height {view.height}")
+            raise InvariantViolation("amount_range", f"{amount} of {asset!r} at {view.height}")
         balance[asset] = balance.get(asset, 0) + change
     for asset, difference in balance.items():
         if difference:
             raise InvariantViolation(
-                "supply", f"holdings of {asset} grew by {difference} beyond its supply"
+                "supply", f"holdings of {asset!r} grew by {difference} beyond its supply"
             )
 
 

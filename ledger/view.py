@@ -9,7 +9,7 @@ state writes.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ledger.errors import AccountUnknown, AssetUnknown
 from ledger.records import (
@@ -37,8 +37,8 @@ class View:
         self, load: Callable[[bytes], Record | None], height: Height, time_ms: TimeMs
     ) -> None:
         self._load = load
-        self._records: dict[bytes, Record | None] = {}
-        self._journal: list[tuple[bytes, Record | None]] = []
+        self._records: dict[bytes, Any] = {}  # records, or None where there is none
+        self._journal: list[tuple[bytes, Any]] = []
         self.changed: dict[bytes, Record | None] = {}
         """Record at the start of the block of each key that a successful transaction wrote."""
         self.height = height
@@ -55,7 +55,10 @@ class View:
 
     def put(self, key: bytes, record: Record) -> None:
         """Replace the record under ``key`` for the rest of the block, unless rolled back."""
-        self._journal.append((key, self.get(key)))
+        before = self._records.get(key, _NOT_LOADED)
+        if before is _NOT_LOADED:
+            before = self._load(key)
+        self._journal.append((key, before))
         self._records[key] = record
 
     def commit(self) -> None:
@@ -76,7 +79,8 @@ class View:
 
     def account(self, address: Address) -> Account | None:
         """Return an account, or None if it is not registered."""
-        return cast("Account | None", self.get(ACCOUNT_PREFIX + address))
+        account: Account | None = self.get(ACCOUNT_PREFIX + address)
+        return account
 
     def registered_account(self, address: Address) -> Account:
         """Return an account; raises AccountUnknown."""
@@ -87,14 +91,15 @@ class View:
 
     def organisation(self, organisation: str) -> Organisation | None:
         """Return an organisation, or None."""
-        return cast("Organisation | None", self.get(organisation_key(organisation)))
+        record: Organisation | None = self.get(organisation_key(organisation))
+        return record
 
     def existing_asset(self, asset: str) -> Asset:
         """Return an asset; raises AssetUnknown."""
-        record = self.get(ASSET_PREFIX + asset.encode())
+        record: Asset | None = self.get(ASSET_PREFIX + asset.encode())
         if record is None:
             raise AssetUnknown(f"no asset {asset!r}")
-        return cast("Asset", record)
+        return record
 
     def holding(self, key: bytes) -> Holding:
         """Return the holding under its key; an account holds nothing of what it never received."""

@@ -36,7 +36,7 @@ class Threshold(Enum):
     ADMIN = "admin"
 
 
-class Requirement(NamedTuple):
+class Requirement(Struct, frozen=True, gc=False):
     """What must hold for the acting account before a handler runs."""
 
     threshold: Threshold
@@ -48,7 +48,7 @@ class Requirement(NamedTuple):
     """The acting account's organisation holds a licence of this class."""
 
 
-class Actor(NamedTuple):
+class Actor(Struct, frozen=True, gc=False):
     """An acting account as it was before the transaction, and the weight that signed for it."""
 
     account: Account
