@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ledger.receipt import Receipt
     from ledger.state import State
     from ledger.types import Address, Amount, TimeMs
-    from p2p.network import PeerInfo
+    from p2p.peers import PeerInfo
     from storage.chain_store import ChainStore
 
 SubmitStatus = Literal["accepted", "known", "finalized", "rejected"]
