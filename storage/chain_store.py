@@ -46,9 +46,8 @@ from storage.schema import (
 from storage.state_store import put_state
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from ledger.state import StateRecord
     from ledger.transition import BlockOutcome
     from ledger.types import Address
     from storage.kv import Batch, KeyValueStore
@@ -249,17 +248,11 @@ class ChainStore:
 
     # --- what is added -----------------------------------------------------------------------
 
-    def add_genesis(
-        self,
-        batch: Batch,
-        executed: ExecutedBlock,
-        state_writes: Iterable[tuple[bytes, StateRecord]],
-        history_writes: Iterable[tuple[bytes, bytes]],
-    ) -> None:
+    def add_genesis(self, batch: Batch, header: Header, outcome: BlockOutcome) -> None:
         """Add the genesis block and its state to the first batch of a new database."""
-        self.add_block(batch, executed.block_hash, Block(executed.header, b"", []))
-        self._put_executed(batch, executed)
-        put_state(batch, state_writes, history_writes)
+        digest = block_hash(self._chain_id, header)
+        self.add_block(batch, digest, Block(header, b"", []))
+        self._put_executed(batch, digest, header, outcome)
 
     def add_block(self, batch: Batch, digest: Digest, block: Block) -> None:
         """Add a whole block that this node votes for or has executed; nothing if it is there."""
@@ -291,11 +284,7 @@ class ChainStore:
         topics = self._topics()
         topics.add(height, block.transactions, outcome.receipts)
         topics.flush(batch, height)
-        put_state(batch, outcome.state_writes, outcome.history_writes)
-        executed = ExecutedBlock(
-            digest, block.header, outcome.state_root, outcome.history_root, outcome.receipts_root
-        )
-        self._put_executed(batch, executed)
+        self._put_executed(batch, digest, block.header, outcome)
 
     def _topics(self) -> TopicIndex:
         """Return the index of topics; the first call rebuilds what was in memory before."""
@@ -308,9 +297,15 @@ class ChainStore:
             self._topic_index = index
         return self._topic_index
 
-    def _put_executed(self, batch: Batch, executed: ExecutedBlock) -> None:
-        batch.put(at_height(EXECUTED, executed.height), _encode(executed))
-        batch.put(HEAD_KEY, encode_height(executed.height))
+    def _put_executed(
+        self, batch: Batch, digest: Digest, header: Header, outcome: BlockOutcome
+    ) -> None:
+        put_state(batch, outcome.state_writes, outcome.history_writes)
+        executed = ExecutedBlock(
+            digest, header, outcome.state_root, outcome.history_root, outcome.receipts_root
+        )
+        batch.put(at_height(EXECUTED, header.height), _encode(executed))
+        batch.put(HEAD_KEY, encode_height(header.height))
 
     def _put_receipts(self, batch: Batch, height: Height, receipts: Sequence[Receipt]) -> None:
         put = batch.put

@@ -1,8 +1,8 @@
 """Which database this is, and the first steps of every start.
 
-A database is created by :func:`initialise` only, together with its genesis block.
-:func:`begin_session` is called once per start, before anything is read: it refuses what does not
-belong here, counts the start and finds out whether this node may still vote.
+A database is created by :func:`create_database` only, whole with its genesis block. A start goes
+through :func:`open_database`, before anything else is read: it refuses what does not belong here,
+counts the start and finds out whether this node may still vote.
 """
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ import msgspec
 from msgspec import Struct
 
 from ledger.types import DigestField
+from storage.chain_store import ChainStore
 from storage.errors import MarkerExists, NewerSchema, StoreCorrupt, StoreMissing, WrongChain
+from storage.leveldb import LevelDBStore
 from storage.marker import Marker, read_marker, reason_for_quarantine, write_marker
 from storage.schema import HEAD_KEY, IDENTITY_KEY, QUARANTINE_KEY, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from ledger.block import Header
+    from ledger.transition import BlockOutcome
     from ledger.types import Digest
-    from storage.kv import Batch, KeyValueStore
+    from storage.kv import KeyValueStore
 
 STORE_ID_BYTES: Final = 16
 """Enough that no two databases ever have the same."""
@@ -49,27 +53,57 @@ class Session(NamedTuple):
     """Why this node must not vote yet; None if it may."""
 
 
-def initialise(batch: Batch, chain_id: Digest, *, rejoin: bool) -> Marker:
-    """Add the identity of a new database to its first batch, which also holds genesis.
+def create_database(
+    path: Path,
+    marker_path: Path,
+    chain_id: Digest,
+    genesis: Header,
+    outcome: BlockOutcome,
+    *,
+    rejoin: bool,
+) -> None:
+    """Make a new database that holds the genesis block, and its marker.
 
-    Returns the marker to write once the batch is synced. ``rejoin`` starts in quarantine: the node
-    may have voted before, with a database that is lost.
-    """
-    identity = Identity(SCHEMA_VERSION, chain_id, secrets.token_bytes(STORE_ID_BYTES), 0)
-    batch.put(IDENTITY_KEY, _encode(identity))
-    if rejoin:
-        batch.put(QUARANTINE_KEY, REJOINED.encode())
-    return Marker(chain_id, identity.store_id, 0)
-
-
-def require_new_signer(marker_path: Path, *, rejoin: bool) -> None:
-    """Refuse to create a database where a marker says that there was one, unless told so.
+    ``rejoin`` is for a node that may have voted before, with a database that is lost: the new one
+    starts in quarantine. Without it, a marker of earlier votes makes this refuse.
 
     Raises:
         MarkerExists: this node has signed before; only ``rejoin`` is safe.
+        StoreExists: there is something at ``path``; nothing was changed.
+        StorageError: see :meth:`LevelDBStore.create`.
     """
     if not rejoin and marker_path.exists():
         raise MarkerExists(marker_path)
+    store = LevelDBStore.create(path)
+    try:
+        identity = initialise(store, chain_id, genesis, outcome, rejoin=rejoin)
+    finally:
+        store.close()
+    write_marker(marker_path, Marker(chain_id, identity.store_id, identity.boots))
+
+
+def open_database(path: Path, marker_path: Path, chain_id: Digest) -> tuple[LevelDBStore, Session]:
+    """Open the database of a node that starts; errors as those of the two steps."""
+    store = LevelDBStore.open(path)
+    try:
+        return store, begin_session(store, marker_path, chain_id)
+    except BaseException:
+        store.close()
+        raise
+
+
+def initialise(
+    store: KeyValueStore, chain_id: Digest, genesis: Header, outcome: BlockOutcome, *, rejoin: bool
+) -> Identity:
+    """Write the first batch of a new store: its identity together with the genesis block."""
+    identity = Identity(SCHEMA_VERSION, chain_id, secrets.token_bytes(STORE_ID_BYTES), 0)
+    batch = store.batch()
+    batch.put(IDENTITY_KEY, _encode(identity))
+    if rejoin:
+        batch.put(QUARANTINE_KEY, REJOINED.encode())
+    ChainStore(store, chain_id).add_genesis(batch, genesis, outcome)
+    store.write(batch, sync=True)
+    return identity
 
 
 def begin_session(store: KeyValueStore, marker_path: Path, chain_id: Digest) -> Session:
