@@ -319,10 +319,12 @@ class Network:
             self._note_refusal(peer, error)
             return
         peer.channel = None
-        peer.last_error = error.code
-        peer.requests.fail_all(f"connection ended: {error.code}")
+        peer.last_error = _code_of(error)
+        peer.requests.fail_all(f"connection ended: {peer.last_error}")
         peer.down.set()
-        log.info("peer disconnected", peer=peer.config.name, reason=error.code, detail=str(error))
+        log.info(
+            "peer disconnected", peer=peer.config.name, reason=peer.last_error, detail=str(error)
+        )
         self._handler.on_disconnected(peer.peer_id)
         if error.points:
             peer.statistics.refusals[error.code] += 1
@@ -360,7 +362,7 @@ class Network:
 
     def _note_refusal(self, peer: Peer | None, error: ChannelError) -> None:
         """Count a connection that never came up, or one of two that was not kept."""
-        code = error.reason if isinstance(error, PeerLeft) else error.code
+        code = _code_of(error)
         self.refusals[code] += 1
         if peer is None:
             return
@@ -423,6 +425,11 @@ class Network:
     def _now_s() -> float:
         # Not the loop's time: uvloop's has steps of a millisecond, ten round trips on a local link.
         return monotonic()
+
+
+def _code_of(error: ChannelError) -> str:
+    """Return why a connection ended, in the words of the side that ended it."""
+    return error.reason if isinstance(error, PeerLeft) else error.code
 
 
 __all__ = ["FrameTooLarge", "Handler", "Network"]
