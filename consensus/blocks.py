@@ -1,0 +1,189 @@
+"""The unfinalised blocks that this node knows, and the finalised block that they grow from.
+
+A block is judged only after its parent, so a VALID block has a VALID path down to the finalised one
+and every question about paths is a question about one block. Bodies are the driver's; here are
+headers only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from consensus.inputs import PeerId, Verdict
+from consensus.types import Certificate, VoteKind
+from ledger.block import Header
+from ledger.types import Digest, Height, View
+
+FINAL_VIEWS_KEPT: Final = 1024
+"""Views of finalised blocks remembered to recognise a conflicting finalization."""
+
+UNREQUESTED_HEIGHTS_MAX: Final = 128
+"""Blocks of a chain segment are accepted up to this far above the finalised height."""
+
+
+@dataclass(slots=True)
+class KnownBlock:
+    """One unfinalised block."""
+
+    header: Header
+    parent_certificate: Certificate | None
+    payload: bytes | None
+    """Of the proposal; None if the driver has the whole block."""
+    source: PeerId | None
+    """Who offered it."""
+    seen_ms: int
+    """Monotonic time at which it became known."""
+    parent_view: View | None = None
+    """View of the parent certificate, known when that is checked; None also after a restart."""
+    is_linked: bool = False
+    """The parent certificate is checked; it was before a block came to disk."""
+    verdict: Verdict | None = None
+    """None: not judged yet. INVALID and VALID are for ever."""
+    is_asked: bool = False
+    """The application is judging it."""
+    is_durable: bool = False
+    """Its body is on disk, or will be before the next vote leaves."""
+
+
+class Gap(NamedTuple):
+    """The first block that is missing on the way down from a block to the finalised one."""
+
+    block_hash: Digest
+    height: Height | None
+    """None if nothing is known about it but its hash."""
+
+
+class BlockTree:
+    """Unfinalised blocks by hash, above one finalised block."""
+
+    __slots__ = (
+        "_blocks",
+        "_final_views",
+        "_lowest_final_view",
+        "final",
+        "final_hash",
+        "final_seen_ms",
+        "final_view",
+    )
+
+    def __init__(self, final: Header, final_hash: Digest, final_view: View) -> None:
+        self.final = final
+        """Highest finalised block."""
+        self.final_hash = final_hash
+        self.final_view = final_view
+        """View in which it was certified; 0 for the base."""
+        self.final_seen_ms: int | None = None
+        """Monotonic time at which it became known; None if before the start."""
+        self._blocks: dict[Digest, KnownBlock] = {}
+        self._final_views: dict[View, Digest] = {final_view: final_hash}
+        self._lowest_final_view = final_view
+
+    def __len__(self) -> int:
+        return len(self._blocks)
+
+    def get(self, block_hash: Digest) -> KnownBlock | None:
+        """Return an unfinalised block."""
+        return self._blocks.get(block_hash)
+
+    def header(self, block_hash: Digest) -> Header | None:
+        """Return the header of the finalised or of an unfinalised block."""
+        if block_hash == self.final_hash:
+            return self.final
+        block = self._blocks.get(block_hash)
+        return None if block is None else block.header
+
+    def is_sound(self, block_hash: Digest) -> bool:
+        """Tell whether the block is finalised or VALID, so that its whole path is."""
+        block = self._blocks.get(block_hash)
+        if block is None:
+            return block_hash == self.final_hash
+        return block.verdict is Verdict.VALID
+
+    def seen_ms(self, block_hash: Digest) -> int | None:
+        """Return when the block became known; None if it is not or was before the start."""
+        if block_hash == self.final_hash:
+            return self.final_seen_ms
+        block = self._blocks.get(block_hash)
+        return None if block is None else block.seen_ms
+
+    def add(self, block_hash: Digest, block: KnownBlock) -> KnownBlock:
+        """Remember a block; return the one that was known before, if any."""
+        return self._blocks.setdefault(block_hash, block)
+
+    def drop(self, block_hash: Digest) -> None:
+        """Forget an unfinalised block, as if it had never been heard of."""
+        self._blocks.pop(block_hash, None)
+
+    def lowest_unsound(self, block_hash: Digest) -> tuple[Digest, KnownBlock] | Gap | None:
+        """Walk down from a block that is not VALID to the block that has to be judged first.
+
+        Returns the block to judge next, a :class:`Gap` if a block is missing, or None if the way
+        does not lead to the finalised block: then it conflicts with it.
+        """
+        child: KnownBlock | None = None
+        while True:
+            block = self._blocks.get(block_hash)
+            if block is None:
+                if child is None:
+                    return Gap(block_hash, None)
+                height = Height(child.header.height - 1)
+                return Gap(block_hash, height) if height > self.final.height else None
+            if block.verdict is Verdict.INVALID or self.is_sound(block.header.parent_hash):
+                return block_hash, block
+            child, block_hash = block, block.header.parent_hash
+
+    def path(self, block_hash: Digest) -> list[Digest]:
+        """Return the hashes from above the finalised block up to a VALID block, oldest first."""
+        path = []
+        while block_hash != self.final_hash:
+            path.append(block_hash)
+            block_hash = self._blocks[block_hash].header.parent_hash
+        return path[::-1]
+
+    def finalize(self, path: list[Digest], view: View) -> list[Header]:
+        """Make the end of ``path``, certified in ``view``, the finalised block; return its headers.
+
+        Blocks that can no longer be finalised are forgotten.
+        """
+        headers = []
+        for block_hash in path:
+            block = self._blocks[block_hash]
+            headers.append(block.header)
+            self._final_views[block.header.view] = block_hash
+            self.final_seen_ms = block.seen_ms
+        self.final, self.final_hash, self.final_view = headers[-1], path[-1], view
+        self._final_views[view] = self.final_hash
+        height = self.final.height
+        for block_hash in [h for h, b in self._blocks.items() if b.header.height <= height]:
+            del self._blocks[block_hash]
+        if len(self._final_views) > 2 * FINAL_VIEWS_KEPT:
+            kept = sorted(self._final_views)[-FINAL_VIEWS_KEPT:]
+            self._final_views = {v: self._final_views[v] for v in kept}
+            self._lowest_final_view = kept[0]
+        return headers
+
+    def is_final(self, certificate: Certificate) -> bool:
+        """Tell whether a certificate is of a finalised block, as far back as is remembered."""
+        return self._final_views.get(certificate.view) == certificate.value.block_hash
+
+    def contradicts_final(self, finalization: Certificate) -> bool:
+        """Tell whether a finalization not above the finalised view is of a block off the chain."""
+        return (
+            finalization.kind is VoteKind.FINALIZE
+            and self._lowest_final_view <= finalization.view <= self.final_view
+            and not self.is_final(finalization)
+        )
+
+    def accepts(self, header: Header) -> bool:
+        """Tell whether an unrequested block may be kept: the next ones of a chain segment only."""
+        height = header.height
+        return self.final.height < height <= self.final.height + UNREQUESTED_HEIGHTS_MAX and (
+            header.parent_hash == self.final_hash or header.parent_hash in self._blocks
+        )
+
+    def forget_not_yet(self) -> None:
+        """Let blocks that could not be judged yet be judged again."""
+        for block in self._blocks.values():
+            if block.verdict is Verdict.NOT_YET:
+                block.verdict = None
