@@ -16,7 +16,7 @@ from typing import Annotated, Any, Final, NewType, Union, get_args, get_origin, 
 from ledger.errors import LedgerError
 from ledger.json import load_json, operation_from_json
 from ledger.operations import SPEC_BY_NAME, Operation
-from ledger.transaction import TRANSACTION_BYTES_MAX
+from ledger.records import TRANSACTION_BYTES_MAX
 from ledger.types import Address, Amount, Nonce
 from mbi.errors import UsageError
 from mbi.wallet import parse_account
