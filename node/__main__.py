@@ -1,0 +1,91 @@
+"""The node process: ``python -m node``.
+
+    python -m node [start] --home HOME      run the node until SIGTERM or SIGINT
+    python -m node init --home HOME         make its empty database (once); --rejoin after losing one
+    python -m node audit --home HOME        replay the data directory, compare every root
+
+``mbi node`` wraps these. Exit codes: 0 stopped or done, 1 failed, 2 configuration, 5 integrity
+violation. The last line on standard error says why a node has stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Final
+
+from mbi.keyfiles import KeyFileError
+from node.errors import ConfigError, HomeError
+from storage.errors import OpenError, StorageError
+
+COMMANDS: Final = ("start", "init", "audit")
+EXIT_FAILED: Final = 1
+EXIT_CONFIGURATION: Final = 2
+EXIT_INTEGRITY: Final = 5
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if words and words[0] not in (*COMMANDS, "-h", "--help"):
+        words = ["start", *words]
+    options = _parser().parse_args(words)
+    home = Path(options.home)
+    try:
+        return _run(options, home)
+    except (ConfigError, HomeError, KeyFileError, OpenError) as error:
+        return _complain(error.code, error, EXIT_CONFIGURATION)
+    except StorageError as error:
+        return _complain(error.code, error, EXIT_FAILED)
+
+
+def _run(options: argparse.Namespace, home: Path) -> int:
+    if options.command == "init":
+        from node.home import init_home
+
+        print(init_home(home, rejoin=options.rejoin))  # noqa: T201 - this is the command's answer
+        return 0
+    if options.command == "audit":
+        from node.audit import audit_home
+
+        report = audit_home(home, progress=sys.stderr)
+        print(report.to_json() if options.json else report.to_text())  # noqa: T201
+        return 0 if report.is_intact else EXIT_INTEGRITY
+    from node.process import run_process
+
+    return run_process(home, os.environ)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m node", description="Run, initialise or audit one MBI node."
+    )
+    home = argparse.ArgumentParser(add_help=False)
+    home.add_argument(
+        "--home", required=True, help="directory with config.toml, genesis.json and keys/"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("start", parents=[home], help="run the node")
+    init = commands.add_parser("init", parents=[home], help="make the empty database of a new node")
+    init.add_argument(
+        "--rejoin",
+        action="store_true",
+        help="the database of this validator was lost: start an empty one that does not vote until "
+        "a quorum has shown how far voting has come",
+    )
+    audit = commands.add_parser(
+        "audit", parents=[home], help="replay and verify the data directory"
+    )
+    audit.add_argument("--json", action="store_true", help="print one JSON document")
+    return parser
+
+
+def _complain(code: str, error: Exception, status: int) -> int:
+    print(f"{code}: {error}", file=sys.stderr)  # noqa: T201 - the last line an operator sees
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

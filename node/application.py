@@ -1,0 +1,227 @@
+"""Where block content and consensus meet: building blocks and judging those of others.
+
+Consensus knows headers and digests. This module fills a block from the mempool and answers the
+questions of ``RequestVerification`` that need transactions, a clock or execution results
+(``docs/protocol.md``, rules V2, V3 and V6). Its verdict has three values: valid, never valid,
+not yet known.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
+
+import structlog
+
+from consensus.certificates import certificate_hash, encode_certificate
+from consensus.effects import RequestProposal, RequestVerification
+from consensus.inputs import Built, Verdict
+from consensus.types import Certificate
+from consensus.validators import ValidatorSet
+from ledger.block import HEADER_VERSION, Header, block_hash
+from ledger.block_rules import UsedBefore, UsedNonces, check_body, transactions_root
+from ledger.errors import LedgerError
+from ledger.genesis import Genesis
+from ledger.transaction import DecodedTransaction
+from ledger.types import DIGEST_BYTES, ZERO_DIGEST, Digest, Height, TimeMs
+from node.block_pool import BlockPool, PoolBlock, PoolFull
+from node.mempool import Mempool
+
+TIME_AHEAD_MS_MAX: Final = 500
+"""A block whose time is further ahead of our clock waits (rule V2)."""
+EXECUTION_LAG_MAX: Final = 8
+"""A block further above the height it certifies must be empty (rule V4)."""
+
+log = structlog.get_logger("application")
+
+RootsAt = Callable[[Height], tuple[Digest, Digest] | None]
+"""State root and history root after an executed height; None if it is not executed here."""
+
+
+class BodyMissing(Exception):
+    """Some transactions of the block could not be had yet."""
+
+
+class BodySource(Protocol):
+    """Port: gets transactions that a proposal names and the mempool lacks."""
+
+    async def transactions(
+        self, request: RequestVerification, missing: Mapping[int, Digest]
+    ) -> dict[Digest, DecodedTransaction]:
+        """Return decoded and verified transactions for as many as can be had in time.
+
+        ``missing``: position in the block to wire hash.
+        """
+
+
+class Application:
+    """Builds and judges blocks."""
+
+    def __init__(
+        self,
+        genesis: Genesis,
+        chain_id: Digest,
+        validators: ValidatorSet,
+        *,
+        mempool: Mempool,
+        pool: BlockPool,
+        used: UsedNonces,
+        roots_at: RootsAt,
+        executed_height: Callable[[], Height],
+        source: BodySource,
+        now_ms: Callable[[], TimeMs],
+    ) -> None:
+        """Take ``used`` for the executed blocks and ``pool`` for those above them."""
+        self._parameters = genesis.parameters
+        self._chain_id = chain_id
+        self._validators = validators
+        self._mempool = mempool
+        self._pool = pool
+        self._used = used
+        self._roots_at = roots_at
+        self._executed_height = executed_height
+        self._source = source
+        self._now_ms = now_ms
+
+    # ------------------------------------------------------------------ building
+
+    def build(self, request: RequestProposal) -> Built:
+        """Build a block on a parent, from what the mempool offers, and keep it in the pool."""
+        parent = request.parent
+        parent_hash = block_hash(self._chain_id, parent)
+        time_ms = TimeMs(max(self._now_ms(), parent.time_ms + 1))
+        executed = Height(min(self._executed_height(), parent.height))
+        roots = self._roots_at(executed)
+        if executed < parent.executed_height or roots is None:
+            return Built(request.view, None, b"")
+        height = Height(parent.height + 1)
+        transactions: list[DecodedTransaction] = []
+        if height - executed <= EXECUTION_LAG_MAX:
+            transactions = self._choose(parent_hash, time_ms)
+        if not transactions and not request.empty_allowed:
+            return Built(request.view, None, b"")
+        certificate = _encoded(request.parent_certificate)
+        hashes = [transaction.wire_hash for transaction in transactions]
+        header = Header(
+            version=HEADER_VERSION,
+            era=parent.era,
+            epoch=parent.epoch,
+            height=height,
+            view=request.view,
+            parent_hash=parent_hash,
+            proposer=request.proposer,
+            time_ms=time_ms,
+            transactions_root=transactions_root(hashes),
+            transaction_count=len(transactions),
+            body_bytes=sum(len(transaction.wire) for transaction in transactions),
+            parent_certificate_hash=certificate_hash(request.parent_certificate),
+            validator_set_hash=self._validators.hash,
+            executed_height=executed,
+            state_root=roots[0],
+            history_root=roots[1],
+            next_validator_set_hash=ZERO_DIGEST,
+            previous_boundary_hash=(
+                parent_hash if parent.height == 0 else parent.previous_boundary_hash
+            ),
+        )
+        block = PoolBlock(block_hash(self._chain_id, header), header, certificate, transactions)
+        block.is_checked = True
+        self._pool.add(block)
+        return Built(request.view, header, b"".join(hashes))
+
+    def _choose(self, parent_hash: Digest, time_ms: TimeMs) -> list[DecodedTransaction]:
+        ancestors = list(self._pool.ancestors(parent_hash))
+        latest = time_ms + self._parameters.validity_window_ms
+        chosen = self._mempool.select(
+            self._parameters.block_transactions_max,
+            self._parameters.block_bytes_max,
+            [block.hashes for block in ancestors],
+        )
+        used = UsedBefore(time_ms, [self._used, *(block.used for block in ancestors)])
+        return [
+            transaction
+            for transaction in chosen
+            if time_ms <= transaction.transaction.valid_until <= latest
+            and transaction.pair not in used
+        ]
+
+    def has_work(self) -> bool:
+        """Tell whether transactions wait that are in no unexecuted block known here."""
+        return self._mempool.has_beyond([block.hashes for block in self._pool])
+
+    # ------------------------------------------------------------------ judging
+
+    async def judge(self, request: RequestVerification) -> Verdict:
+        """Answer whether a block may be voted for. Never raises for what a peer sent."""
+        header = request.header
+        if header.time_ms > self._now_ms() + TIME_AHEAD_MS_MAX:
+            return Verdict.NOT_YET
+        verdict = self._judge_execution(header)
+        if verdict is Verdict.INVALID:
+            return verdict
+        try:
+            block = self._pool.get(request.block_hash) or await self._assemble(request)
+            if not block.is_checked:
+                self._check(block)
+        except (BodyMissing, PoolFull):
+            return Verdict.NOT_YET
+        except LedgerError as error:
+            log.warning("block_invalid", height=header.height, view=header.view, reason=str(error))
+            return Verdict.INVALID
+        return verdict
+
+    def _judge_execution(self, header: Header) -> Verdict:
+        roots = self._roots_at(header.executed_height)
+        if roots is None:
+            return Verdict.NOT_YET
+        if roots == (header.state_root, header.history_root):
+            return Verdict.VALID
+        log.error(
+            "execution_differs",
+            height=header.height,
+            executed_height=header.executed_height,
+            theirs=header.state_root.hex(),
+            ours=roots[0].hex(),
+        )
+        return Verdict.INVALID
+
+    async def _assemble(self, request: RequestVerification) -> PoolBlock:
+        payload = request.payload
+        if payload is None:
+            raise BodyMissing
+        count = request.header.transaction_count
+        if len(payload) != count * DIGEST_BYTES:
+            raise LedgerError(
+                f"payload of {len(payload)} bytes for {count} transactions, "
+                f"expected {count * DIGEST_BYTES}"
+            )
+        hashes = [
+            Digest(payload[i : i + DIGEST_BYTES]) for i in range(0, len(payload), DIGEST_BYTES)
+        ]
+        found: dict[Digest, DecodedTransaction] = {}
+        missing: dict[int, Digest] = {}
+        for index, wire_hash in enumerate(hashes):
+            entry = self._mempool.get(wire_hash)
+            if entry is None:
+                missing[index] = wire_hash
+            else:
+                found[wire_hash] = entry.transaction
+        if missing:
+            found |= await self._source.transactions(request, missing)
+            if any(wire_hash not in found for wire_hash in hashes):
+                raise BodyMissing
+        certificate = _encoded(request.parent_certificate)
+        transactions = [found[wire_hash] for wire_hash in hashes]
+        block = PoolBlock(request.block_hash, request.header, certificate, transactions)
+        self._pool.add(block)
+        return block
+
+    def _check(self, block: PoolBlock) -> None:
+        unfinished = [above.used for above in self._pool.ancestors(block.header.parent_hash)]
+        used = UsedBefore(block.header.time_ms, [self._used, *unfinished])
+        check_body(block.header, block.transactions, self._parameters, used)
+        block.is_checked = True
+
+
+def _encoded(certificate: Certificate | None) -> bytes:
+    return b"" if certificate is None else encode_certificate(certificate)

@@ -1,0 +1,109 @@
+"""Executes final blocks, one after the other, and makes each durable in one synced write.
+
+Only final blocks are executed, once, in order (deferred execution), so there is no speculative
+state to roll back and consensus never waits for this. The work is cut into slices, because it
+shares the loop with consensus. What the API calls final has passed through here: block,
+receipts, indexes, state and head are on disk together before anyone hears of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from consensus.types import Certificate, Round
+from ledger.state import State
+from ledger.transition import BlockExecution, BlockOutcome
+from node.block_pool import PoolBlock
+from node.writer import Writer
+from storage.chain_store import ChainStore
+from storage.kv import KeyValueStore
+from storage.vote_store import VoteStore
+
+SLICE_SECONDS: Final = 0.004
+"""Longest uninterrupted work on the loop; a vote waits no longer than this."""
+SLICE_TRANSACTIONS: Final = 32
+"""Transactions between two looks at the clock."""
+
+log = structlog.get_logger("executor")
+
+OnExecuted = Callable[[PoolBlock, BlockOutcome, Certificate | None], None]
+
+
+class Executor:
+    """Owner of the ledger's state."""
+
+    def __init__(
+        self,
+        chain: ChainStore,
+        votes: VoteStore,
+        store: KeyValueStore,
+        state: State,
+        writer: Writer,
+    ) -> None:
+        """``state`` is that of the head of ``chain``."""
+        self.state = state
+        self.seconds_total = 0.0
+        """Loop time spent on execution and on filling batches."""
+        self._chain = chain
+        self._votes = votes
+        self._store = store
+        self._writer = writer
+        self._queue: deque[tuple[PoolBlock, Certificate | None]] = deque()
+        self._wake = asyncio.Event()
+
+    def enqueue(self, block: PoolBlock, certificate: Certificate | None) -> None:
+        """Queue a final block; ``certificate`` if it is itself certified, not only a descendant."""
+        self._queue.append((block, certificate))
+        self._wake.set()
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    async def run(self, on_executed: OnExecuted) -> None:
+        """Execute queued blocks until cancelled; calls ``on_executed`` when each is durable."""
+        while True:
+            await self._wake.wait()
+            while self._queue:
+                block, certificate = self._queue.popleft()
+                outcome = await self._execute(block)
+                started = time.perf_counter()
+                batch = self._store.batch()
+                self._chain.add_finalized(
+                    batch, block.block_hash, block.to_block(), outcome, certificate
+                )
+                header = block.header
+                self._votes.prune(batch, Round(header.era, header.epoch, header.view))
+                self.seconds_total += time.perf_counter() - started
+                await self._writer.write(batch, sync=True)
+                self.state.stored(header.height)
+                on_executed(block, outcome, certificate)
+            self._wake.clear()
+
+    async def _execute(self, block: PoolBlock) -> BlockOutcome:
+        execution = BlockExecution(self.state, block.header)
+        started = time.perf_counter()
+        apply = execution.apply
+        for index, transaction in enumerate(block.transactions, 1):
+            apply(transaction)
+            if not index % SLICE_TRANSACTIONS and time.perf_counter() - started > SLICE_SECONDS:
+                self.seconds_total += time.perf_counter() - started
+                await asyncio.sleep(0)
+                started = time.perf_counter()
+        steps = execution.finish_steps()
+        while True:
+            try:
+                next(steps)
+            except StopIteration as done:
+                self.seconds_total += time.perf_counter() - started
+                outcome: BlockOutcome = done.value
+                return outcome
+            if time.perf_counter() - started > SLICE_SECONDS:
+                self.seconds_total += time.perf_counter() - started
+                await asyncio.sleep(0)
+                started = time.perf_counter()

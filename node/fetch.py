@@ -1,0 +1,286 @@
+"""Gets from peers what consensus needs and this node lacks.
+
+That is transactions of a proposal, single blocks, and stretches of the chain. Whatever arrives is
+believed only after it was recomputed: a block is kept under its own hash, a stretch of the chain
+counts only once a finalization certificate covers it, every signature is verified. A peer that
+sends something else is penalised and the next one is asked. What a peer claims about its height
+never decides anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+import structlog
+
+from consensus.effects import FetchBlock, FetchChain, RequestVerification
+from consensus.errors import ConsensusError
+from consensus.inputs import BlockReceived, Input, PeerId, Received
+from consensus.types import Certificate, CertificateMessage, VoteKind
+from ledger.block import PARENT_CERTIFICATE_BYTES_MAX, Block, block_hash
+from ledger.block_rules import transactions_root
+from ledger.encoding import StrictDecoder
+from ledger.errors import LedgerError
+from ledger.transaction import DecodedTransaction, wire_hash
+from ledger.types import ZERO_DIGEST, Digest, Height
+from node.block_pool import BlockPool, PoolBlock, PoolFull
+from node.intake import Intake
+from p2p.errors import RequestError
+from p2p.messages import (
+    BLOCK_WIRE_BYTES_MAX,
+    Answer,
+    BlockAnswer,
+    ChainAnswer,
+    GetBlock,
+    GetChain,
+    GetTransactions,
+    Request,
+    Transactions,
+)
+from p2p.network import Network
+
+GOSSIP_GRACE_S: Final = 0.03
+"""A proposal may overtake the gossip of its transactions; asking at once would fetch them twice."""
+REQUEST_TIMEOUT_S: Final = 2.0
+ROUNDS_MAX: Final = 5
+"""Times every peer is asked before giving up; consensus asks again when it still matters."""
+PAUSE_S: Final = 0.2
+"""Between two rounds."""
+CHAIN_PAGE_BLOCKS: Final = 64
+STRETCH_BLOCKS_MAX: Final = 128
+"""Blocks collected from one peer before a finalization must cover them."""
+EXECUTION_BACKLOG_MAX: Final = 64
+"""Blocks fetched ahead of execution."""
+BACKLOG_TIMEOUT_S: Final = 10.0
+"""Execution that makes no way for so long waits for something else: stop fetching ahead."""
+
+log = structlog.get_logger("fetch")
+
+_decode_block = StrictDecoder(Block, BLOCK_WIRE_BYTES_MAX).decode
+_decode_certificate = StrictDecoder(Certificate, PARENT_CERTIFICATE_BYTES_MAX).decode
+
+
+class _Whole(NamedTuple):
+    """A block whose parts match its header; the transactions are not decoded yet."""
+
+    block_hash: Digest
+    block: Block
+
+
+class BadAnswer(Exception):
+    """A peer answered with something that does not match what was asked for."""
+
+
+class Fetcher:
+    """Asks peers, one after the other, until something verifiable arrives."""
+
+    def __init__(
+        self,
+        chain_id: Digest,
+        network: Network,
+        pool: BlockPool,
+        intake: Intake,
+        *,
+        post: Callable[[Input], None],
+        executed_height: Callable[[], Height],
+        wait_executed: Callable[[Height], Awaitable[Height]],
+        verify_certificate: Callable[[Certificate], None],
+        penalise: Callable[[PeerId, str], None],
+    ) -> None:
+        """``post`` hands results to consensus; ``wait_executed(h)`` waits for a height above h."""
+        self._chain_id = chain_id
+        self._network = network
+        self._pool = pool
+        self._intake = intake
+        self._post = post
+        self._executed_height = executed_height
+        self._wait_executed = wait_executed
+        self._verify_certificate = verify_certificate
+        self._penalise = penalise
+
+    # ------------------------------------------------------------------ transactions of a proposal
+
+    async def transactions(
+        self, request: RequestVerification, missing: Mapping[int, Digest]
+    ) -> dict[Digest, DecodedTransaction]:
+        """Return as many of the missing transactions as can be had (port ``BodySource``)."""
+        await self._intake.arrival(missing.values(), GOSSIP_GRACE_S)
+        found: dict[Digest, DecodedTransaction] = {}
+        wanted = self._take_pending(missing, found)
+        for peer in self._candidates(() if request.source is None else (request.source,)):
+            if not wanted:
+                break
+            indexes = tuple(sorted(wanted))
+            answer = await self._ask(peer, GetTransactions(0, request.block_hash, indexes))
+            if not isinstance(answer, Transactions) or not answer.wires:
+                continue
+            expected = [wanted[index] for index in indexes]
+            if [wire_hash(wire) for wire in answer.wires] != expected:
+                self._penalise(peer, "wrong_transactions")
+                continue
+            # A malformed one makes the block invalid, whoever delivered it: the block names its hash.
+            for transaction in await self._intake.decode_verified(answer.wires):
+                found[transaction.wire_hash] = transaction
+            wanted = {}
+        return found
+
+    def _take_pending(
+        self, missing: Mapping[int, Digest], found: dict[Digest, DecodedTransaction]
+    ) -> dict[int, Digest]:
+        wanted = {}
+        for index, digest in missing.items():
+            transaction = self._intake.pending(digest)
+            if transaction is None:
+                wanted[index] = digest
+            else:
+                found[digest] = transaction
+        return wanted
+
+    # ------------------------------------------------------------------ one block
+
+    async def block(self, request: FetchBlock) -> None:
+        """Get one block by hash, put it into the pool and tell consensus."""
+        for _ in range(ROUNDS_MAX):
+            for peer in self._candidates(request.peers):
+                answer = await self._ask(peer, GetBlock(0, request.block_hash))
+                if not isinstance(answer, BlockAnswer) or answer.block is None:
+                    continue
+                try:
+                    whole = self._check_header(answer.block)
+                    if whole.block_hash != request.block_hash:
+                        raise BadAnswer("another block than the one asked for")
+                    self._keep(await self._check_body(whole))
+                except (BadAnswer, LedgerError) as error:
+                    self._blame(peer, error)
+                    continue
+                except PoolFull:
+                    return
+                return
+            await asyncio.sleep(PAUSE_S)
+
+    # ------------------------------------------------------------------ the chain
+
+    async def chain(self, request: FetchChain) -> None:
+        """Get final blocks from ``request.first`` on, as far as peers can prove them."""
+        first = request.first
+        for _ in range(ROUNDS_MAX):
+            before = first
+            for peer in self._candidates(request.peers):
+                first = await self._stretches(peer, first)
+            if first > before:
+                return
+            await asyncio.sleep(PAUSE_S)
+
+    async def _stretches(self, peer: PeerId, first: Height) -> Height:
+        """Take proven stretches from one peer while it has any; return the next missing height."""
+        try:
+            while await self._has_room(first):
+                blocks, certificate = await self._stretch(peer, first)
+                if certificate is None:
+                    return first
+                for block in blocks:
+                    self._keep(await self._check_body(block))
+                self._post(Received(peer, CertificateMessage((certificate,))))
+                first = Height(first + len(blocks))
+        except (BadAnswer, LedgerError) as error:
+            self._blame(peer, error)
+        except PoolFull:
+            pass
+        return first
+
+    async def _has_room(self, first: Height) -> bool:
+        """Wait until execution is near ``first``; False if it does not come near in time."""
+        try:
+            async with asyncio.timeout(BACKLOG_TIMEOUT_S):
+                await self._wait_executed(Height(first - EXECUTION_BACKLOG_MAX - 1))
+        except TimeoutError:
+            return False
+        return True
+
+    async def _stretch(
+        self, peer: PeerId, first: Height
+    ) -> tuple[list[_Whole], Certificate | None]:
+        """Collect pages until one ends with a finalization; prove it before looking at any body."""
+        blocks: list[_Whole] = []
+        while len(blocks) < STRETCH_BLOCKS_MAX:
+            start = Height(first + len(blocks))
+            answer = await self._ask(peer, GetChain(0, start, CHAIN_PAGE_BLOCKS))
+            if not isinstance(answer, ChainAnswer) or not answer.blocks:
+                return [], None
+            for data in answer.blocks:
+                block = self._check_header(data)
+                height = block.block.header.height
+                if height != first + len(blocks):
+                    raise BadAnswer(f"height {height}, expected {first + len(blocks)}")
+                if blocks and block.block.header.parent_hash != blocks[-1].block_hash:
+                    raise BadAnswer(f"block {height} does not extend the one before it")
+                blocks.append(block)
+            certificate = answer.certificate
+            if certificate is not None:
+                self._check_finalization(certificate, blocks[-1].block_hash)
+                return blocks, certificate
+        raise BadAnswer(f"no finalization within {STRETCH_BLOCKS_MAX} blocks")
+
+    def _check_finalization(self, certificate: Certificate, digest: Digest) -> None:
+        if certificate.kind is not VoteKind.FINALIZE or certificate.value.block_hash != digest:
+            raise BadAnswer("the certificate is not a finalization of the last block")
+        try:
+            self._verify_certificate(certificate)
+        except ConsensusError as error:
+            raise BadAnswer(str(error)) from error
+
+    # ------------------------------------------------------------------ steps
+
+    def _check_header(self, data: bytes) -> _Whole:
+        """Recompute everything that the header commits to."""
+        block = _decode_block(data)
+        header = block.header
+        certificate_hash = ZERO_DIGEST
+        if block.parent_certificate:
+            certificate_hash = Digest(sha256(block.parent_certificate).digest())
+        if certificate_hash != header.parent_certificate_hash:
+            raise BadAnswer("parent certificate does not match the header")
+        if len(block.transactions) != header.transaction_count:
+            raise BadAnswer("number of transactions does not match the header")
+        root = transactions_root([wire_hash(wire) for wire in block.transactions])
+        if root != header.transactions_root:
+            raise BadAnswer("transactions do not match the header")
+        return _Whole(block_hash(self._chain_id, header), block)
+
+    async def _check_body(self, whole: _Whole) -> PoolBlock:
+        """Decode the transactions and verify every signature not verified before."""
+        known = self._pool.get(whole.block_hash)
+        if known is not None:
+            return known
+        block = whole.block
+        transactions = await self._intake.decode_verified(block.transactions)
+        return PoolBlock(whole.block_hash, block.header, block.parent_certificate, transactions)
+
+    def _keep(self, block: PoolBlock) -> None:
+        if block.header.height <= self._executed_height():
+            return
+        certificate = None
+        if block.parent_certificate:
+            certificate = _decode_certificate(block.parent_certificate)
+        self._pool.add(block)
+        self._post(BlockReceived(block.header, certificate))
+
+    async def _ask(self, peer: PeerId, question: Request) -> Answer | None:
+        try:
+            return await self._network.request(peer, question, REQUEST_TIMEOUT_S)
+        except RequestError as error:
+            log.debug("request_failed", peer=peer.hex(), reason=str(error))
+            return None
+
+    def _candidates(self, first: Sequence[PeerId]) -> list[PeerId]:
+        """Return the connected peers, the suggested ones before the others."""
+        connected = self._network.connected()
+        suggested = [peer for peer in first if peer in connected]
+        return suggested + [peer for peer in connected if peer not in suggested]
+
+    def _blame(self, peer: PeerId, error: Exception) -> None:
+        log.warning("peer_answer_refused", peer=peer.hex(), reason=str(error))
+        self._penalise(peer, "bad_answer")

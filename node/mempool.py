@@ -1,0 +1,284 @@
+"""The pending set: verified transactions that wait for a block.
+
+A transaction enters once its form, its sender's authority and its signatures are checked, and
+leaves when a block with it is final or when it expires; a transaction that cannot enter or must
+leave gets a reason that can be queried. Space and block room are shared fairly between
+organisations by their weight, so that none starves the others. The set is bounded in number and
+bytes, in total and per sender. Pure: no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final, Literal, NamedTuple
+
+from ledger.transaction import DecodedTransaction
+from ledger.types import Digest, TimeMs
+from node.errors import SubmissionRefused
+
+TRANSACTIONS_MAX: Final = 20_000
+"""Four seconds at the rate one small machine can finalise; more would only add latency."""
+BYTES_MAX: Final = 32 * 1024 * 1024
+SENDER_TRANSACTIONS_MAX: Final = 2_048
+"""One account may fill half a block; none of its transactions waits for another one."""
+OUTCOMES_MAX: Final = 100_000
+"""Remembered reasons for dropped transactions; the oldest are forgotten first."""
+FREE_SHARE_DIVISOR: Final = 2
+"""While less than 1/2 of the space is used, an organisation may use more than its share."""
+EXPIRY_BUCKET_MS: Final = 1_000
+TURN_TRANSACTIONS: Final = 16
+"""Transactions an organisation of weight 1 puts into a block before the next one's turn."""
+
+
+class Dropped(NamedTuple):
+    """Why a transaction is not pending any more, or never was."""
+
+    stage: Literal["rejected", "expired"]
+    code: str
+    detail: str
+    at_ms: TimeMs
+
+
+class Entry:
+    """A pending transaction with what the mempool knows about it."""
+
+    __slots__ = ("organisation", "received_ms", "transaction")
+
+    def __init__(
+        self, transaction: DecodedTransaction, organisation: str, received_ms: TimeMs
+    ) -> None:
+        self.transaction = transaction
+        self.organisation = organisation
+        self.received_ms = received_ms
+
+
+class Mempool:
+    """Pending transactions: first in, first out in an organisation, weighted-fair between them."""
+
+    def __init__(self, weights: Mapping[str, int]) -> None:
+        """``weights``: throughput weight of each organisation; one not named here has weight 1."""
+        self._weights = weights
+        self._weight_total = max(1, sum(weights.values()))
+        self._by_hash: dict[Digest, Entry] = {}
+        self._by_id: dict[Digest, Entry] = {}
+        self._by_pair: dict[bytes, Digest] = {}
+        self._queues: dict[str, OrderedDict[Digest, Entry]] = {}
+        self._per_sender: dict[bytes, int] = {}
+        self._expiry: dict[int, dict[Digest, None]] = {}
+        self._outcomes: OrderedDict[Digest, Dropped] = OrderedDict()
+        self._first_turn: deque[str] = deque()
+        self.bytes = 0
+        """Wire bytes of all pending transactions."""
+        self.admitted_total = 0
+        """Transactions that ever entered."""
+
+    def __len__(self) -> int:
+        return len(self._by_hash)
+
+    def get(self, wire_hash: Digest) -> Entry | None:
+        """Return the pending transaction with exactly these wire bytes."""
+        return self._by_hash.get(wire_hash)
+
+    def get_by_id(self, transaction_id: Digest) -> Entry | None:
+        """Return the pending transaction with this id, whatever its signatures."""
+        return self._by_id.get(transaction_id)
+
+    def outcome(self, transaction_id: Digest) -> Dropped | None:
+        """Return why a transaction was dropped, if that is still remembered."""
+        return self._outcomes.get(transaction_id)
+
+    def entries(self) -> Iterator[Entry]:
+        """Iterate over all pending transactions, oldest first within an organisation."""
+        return iter(self._by_hash.values())
+
+    def oldest(self, count: int) -> list[Entry]:
+        """Return up to ``count`` transactions that have waited longest."""
+        heads = [entry for entry, _ in zip(self._by_hash.values(), range(count), strict=False)]
+        return heads
+
+    def check_room(self, transaction: DecodedTransaction, organisation: str) -> None:
+        """Refuse what cannot enter, before anything expensive is done for it.
+
+        Raises:
+            SubmissionRefused: ``mempool_full`` or ``sender_quota``, both temporary, or ``nonce_reserved``:
+                another pending transaction uses the sender's nonce.
+        """
+        body = transaction.transaction
+        holder = self._by_pair.get(transaction.pair)
+        if holder is not None and holder != transaction.id:
+            raise SubmissionRefused(
+                "nonce_reserved",
+                f"nonce {body.nonce} of this sender is used by pending transaction {holder.hex()}; "
+                "choose another nonce",
+                permanent=False,
+            )
+        if len(self._by_hash) >= TRANSACTIONS_MAX or self.bytes + len(transaction.wire) > BYTES_MAX:
+            raise SubmissionRefused(
+                "mempool_full",
+                f"{len(self._by_hash)} transactions are pending, the limit is {TRANSACTIONS_MAX}; "
+                "send again later",
+                permanent=False,
+            )
+        if self._per_sender.get(body.sender, 0) >= SENDER_TRANSACTIONS_MAX:
+            raise SubmissionRefused(
+                "sender_quota",
+                f"this account has {SENDER_TRANSACTIONS_MAX} pending transactions; try later",
+                permanent=False,
+            )
+        queue = self._queues.get(organisation)
+        if (
+            queue is not None
+            and len(self._by_hash) * FREE_SHARE_DIVISOR >= TRANSACTIONS_MAX
+            and len(queue) >= self._share(organisation)
+        ):
+            raise SubmissionRefused(
+                "mempool_full",
+                f"organisation {organisation} has {len(queue)} pending transactions; its share of "
+                f"a mempool more than half full is {self._share(organisation)}; send again later",
+                permanent=False,
+            )
+
+    def _share(self, organisation: str) -> int:
+        weight = self._weights.get(organisation, 1)
+        return max(1, TRANSACTIONS_MAX * weight // self._weight_total)
+
+    def add(self, transaction: DecodedTransaction, organisation: str, now_ms: TimeMs) -> bool:
+        """Put a checked transaction into the set; False if its id is pending already.
+
+        Raises:
+            SubmissionRefused: as :meth:`check_room`; time has passed since that was asked.
+        """
+        if transaction.id in self._by_id:
+            return False
+        self.check_room(transaction, organisation)
+        entry = Entry(transaction, organisation, now_ms)
+        self._by_hash[transaction.wire_hash] = entry
+        self._by_id[transaction.id] = entry
+        self._by_pair[transaction.pair] = transaction.id
+        queue = self._queues.get(organisation)
+        if queue is None:
+            queue = self._queues[organisation] = OrderedDict()
+            self._first_turn.append(organisation)
+        queue[transaction.wire_hash] = entry
+        body = transaction.transaction
+        self._per_sender[body.sender] = self._per_sender.get(body.sender, 0) + 1
+        bucket = body.valid_until // EXPIRY_BUCKET_MS
+        self._expiry.setdefault(bucket, {})[transaction.wire_hash] = None
+        self.bytes += len(transaction.wire)
+        self.admitted_total += 1
+        return True
+
+    def remove(self, wire_hash: Digest) -> Entry | None:
+        """Take one transaction out, for instance because it is final."""
+        entry = self._by_hash.pop(wire_hash, None)
+        if entry is None:
+            return None
+        transaction = entry.transaction
+        del self._by_id[transaction.id]
+        del self._by_pair[transaction.pair]
+        del self._queues[entry.organisation][wire_hash]
+        body = transaction.transaction
+        bucket = body.valid_until // EXPIRY_BUCKET_MS
+        expiring = self._expiry[bucket]
+        del expiring[wire_hash]
+        if not expiring:
+            del self._expiry[bucket]
+        sender = body.sender
+        left = self._per_sender[sender] - 1
+        if left:
+            self._per_sender[sender] = left
+        else:
+            del self._per_sender[sender]
+        self.bytes -= len(transaction.wire)
+        return entry
+
+    def finalized(self, transactions: Iterable[DecodedTransaction], now_ms: TimeMs) -> list[float]:
+        """Drop what a final block has made final, and what it has made impossible.
+
+        Returns for how many seconds each of those that were pending here had been.
+        """
+        waits: list[float] = []
+        for transaction in transactions:
+            entry = self.remove(transaction.wire_hash)
+            if entry is not None:
+                waits.append((now_ms - entry.received_ms) / 1000)
+                continue
+            rival = self._by_pair.get(transaction.pair)
+            if rival is None:
+                continue
+            self.remove(self._by_id[rival].transaction.wire_hash)
+            if rival != transaction.id:
+                detail = f"transaction {transaction.id.hex()} used the sender's nonce first"
+                self.note(rival, Dropped("rejected", "nonce_used", detail, now_ms))
+        return waits
+
+    def expire(self, now_ms: TimeMs) -> int:
+        """Drop transactions whose ``valid_until`` has passed; return how many."""
+        count = 0
+        limit = now_ms // EXPIRY_BUCKET_MS
+        for bucket in sorted(bucket for bucket in self._expiry if bucket < limit):
+            for wire_hash in list(self._expiry[bucket]):
+                entry = self._by_hash[wire_hash]
+                self.remove(wire_hash)
+                until = entry.transaction.transaction.valid_until
+                detail = f"valid until {until} ms, now is {now_ms} ms; sign again with a later time"
+                self.note(entry.transaction.id, Dropped("expired", "expired", detail, now_ms))
+                count += 1
+        return count
+
+    def note(self, transaction_id: Digest, outcome: Dropped) -> None:
+        """Remember why a transaction was dropped or refused."""
+        self._outcomes[transaction_id] = outcome
+        self._outcomes.move_to_end(transaction_id)
+        if len(self._outcomes) > OUTCOMES_MAX:
+            self._outcomes.popitem(last=False)
+
+    def select(
+        self, transactions_max: int, bytes_max: int, taken: Iterable[set[Digest]]
+    ) -> list[DecodedTransaction]:
+        """Choose the content of a block, fairly, skipping what is in one of the ``taken`` sets.
+
+        Organisations take turns; in a turn each gives up to ``weight * TURN_TRANSACTIONS``,
+        oldest first.
+        The organisation that begins moves on with every call.
+        """
+        in_flight: set[Digest] = set().union(*taken)
+        self._first_turn.rotate(-1)
+        waiting = [
+            (self._weights.get(name, 1) * TURN_TRANSACTIONS, iter(self._queues[name].values()))
+            for name in self._first_turn
+            if self._queues[name]
+        ]
+        chosen: list[DecodedTransaction] = []
+        room = bytes_max
+        while waiting:
+            unfinished = []
+            for turn, queue in waiting:
+                given = 0
+                for entry in queue:
+                    transaction = entry.transaction
+                    if transaction.wire_hash in in_flight:
+                        continue
+                    room -= len(transaction.wire)
+                    if room < 0 or len(chosen) == transactions_max:
+                        return chosen
+                    chosen.append(transaction)
+                    given += 1
+                    if given == turn:
+                        unfinished.append((turn, queue))
+                        break
+            waiting = unfinished
+        return chosen
+
+    def has_beyond(self, taken: Iterable[set[Digest]]) -> bool:
+        """Tell whether some transaction is pending that is in none of the ``taken`` sets."""
+        in_flight = sum(len(hashes) for hashes in taken)
+        if len(self._by_hash) > in_flight:
+            return True
+        sets = list(taken)
+        return any(all(wire_hash not in hashes for hashes in sets) for wire_hash in self._by_hash)
+
+    def by_organisation(self) -> dict[str, int]:
+        """Return the number of pending transactions of each organisation that has any."""
+        return {name: len(queue) for name, queue in sorted(self._queues.items()) if queue}

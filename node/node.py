@@ -1,0 +1,337 @@
+"""The running node: every part wired to the others, under one task group.
+
+Consensus decides, the application fills and judges blocks, the executor makes final blocks
+durable, the intake feeds the mempool, the network and the HTTP API are the edges. Each mutable
+thing has one owner. An exception in any task ends the group and with it the process: a node
+that limps is worse than one that stops.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import structlog
+
+from consensus.certificates import verify_certificate
+from consensus.effects import (
+    FetchBlock,
+    FetchChain,
+    Finalize,
+    Halt,
+    Penalise,
+    Persist,
+    ReportEvidence,
+    RequestProposal,
+    RequestVerification,
+    Store,
+)
+from consensus.engine import Engine, EngineConfig
+from consensus.genesis import validator_set_of
+from consensus.inputs import (
+    Executed,
+    PeerConnected,
+    PeerDisconnected,
+    PeerId,
+    Received,
+    Verified,
+    WorkChanged,
+)
+from consensus.leader import leader_order
+from consensus.timing import Timing
+from consensus.types import Certificate, ConsensusMessage
+from ledger.crypto import verify
+from ledger.transition import BlockOutcome
+from ledger.types import Digest, Epoch, Era, Height
+from node.application import Application
+from node.block_pool import BlockPool, PoolBlock
+from node.clock import now_ms
+from node.driver import Driver, Tasks
+from node.executor import Executor
+from node.fetch import Fetcher
+from node.forensics import write_bundle
+from node.home import OpenHome
+from node.intake import Intake, Lookup
+from node.mempool import Mempool
+from node.metrics import Metrics
+from node.participation import ParticipationLog
+from node.progress import Progress
+from node.serving import Server
+from node.telemetry import Telemetry
+from node.verifier import Verifier
+from node.writer import Writer
+from p2p.messages import Message, Priority, Request, TransactionBatch
+from p2p.network import Network
+from p2p.peers import PeerInfo
+
+REGOSSIP_INTERVAL_S: Final = 1.0
+"""Transactions that wait longer are sent again: a connection may have been closed the first time."""
+REGOSSIP_TRANSACTIONS: Final = 20
+PENALTY_POINTS: Final = 10
+"""Cost of one breach that only this layer can see, in the network's scores."""
+RECONNECT_TRANSACTIONS: Final = 1_000
+"""Pending transactions told to a peer that has just connected."""
+
+log = structlog.get_logger("node")
+
+
+class Node:
+    """One node: validator if it has a validator key, observer otherwise."""
+
+    def __init__(self, home: OpenHome, metrics: Metrics) -> None:
+        """Wire everything; nothing runs before :meth:`run`."""
+        genesis, chain_id = home.genesis, home.chain_id
+        self.home = home
+        self.genesis = genesis
+        self.chain_id = chain_id
+        self.chain = home.chain
+        self.metrics = metrics
+        self.validators = validator_set_of(genesis)
+        self.halted: str | None = None
+        self.verifier = Verifier()
+        self.writer = Writer(home.store)
+        weights = {organisation.id: organisation.weight for organisation in genesis.organisations}
+        self.mempool = Mempool(weights)
+        self.pool = BlockPool()
+        self.executor = Executor(home.chain, home.votes, home.store, home.state, self.writer)
+        self.used = home.used
+        self.progress = Progress(home.chain)
+        order = leader_order(chain_id, Era(0), Epoch(0), self.validators)
+        self.participation = ParticipationLog(self.validators, order)
+        self.network = Network(home.network_config(), self)
+        self.intake = Intake(
+            chain_id,
+            self.mempool,
+            self.verifier,
+            state=lambda: self.executor.state,
+            lookup=Lookup(self.used, self._height_of),
+            now_ms=now_ms,
+            publish=self._publish,
+            on_admitted=self._work_changed,
+            penalise=self._penalise,
+        )
+        self.fetcher = Fetcher(
+            chain_id,
+            self.network,
+            self.pool,
+            self.intake,
+            post=lambda event: self.driver.post(event),
+            executed_height=lambda: self.progress.height,
+            wait_executed=self.progress.wait_above,
+            verify_certificate=self._verify_certificate,
+            penalise=self._penalise,
+        )
+        self.application = Application(
+            genesis,
+            chain_id,
+            self.validators,
+            mempool=self.mempool,
+            pool=self.pool,
+            used=self.used,
+            roots_at=self.progress.roots_at,
+            executed_height=lambda: self.progress.height,
+            source=self.fetcher,
+            now_ms=now_ms,
+        )
+        self.server = Server(self.pool, self.chain)
+        self.driver = Driver(self._make_engine(), self)
+        self.telemetry = Telemetry(self, metrics)
+        self._told_work = False
+        self._tasks: Tasks | None = None
+
+    def _make_engine(self) -> Engine:
+        home = self.home
+        key = home.validator_key
+        consensus = home.config.consensus
+        config = EngineConfig(
+            chain_id=self.chain_id,
+            validators=self.validators,
+            me=None if key is None else self.validators.index_of_key(key.public_key),
+            base=home.genesis_header,
+            timing=Timing(
+                min_block_interval_ms=consensus.min_block_interval_ms,
+                idle_ms=consensus.idle_beat_ms,
+            ),
+            sign=None if key is None else key.sign,
+            verify=verify,
+        )
+        restored = home.restore()
+        for block in home.unfinished_blocks():
+            self.pool.add(block)
+        return Engine(config, restored)
+
+    # ------------------------------------------------------------------ life
+
+    async def run(self) -> None:
+        """Run until cancelled; an exception in any part propagates."""
+        async with asyncio.TaskGroup() as group:
+            self._tasks = Tasks(group)
+            group.create_task(self.executor.run(self._on_executed), name="executor")
+            group.create_task(self.intake.run(), name="intake")
+            group.create_task(self.driver.run(), name="consensus")
+            group.create_task(self.network.run(), name="network")
+            group.create_task(self._housekeeping(), name="housekeeping")
+
+    def close(self) -> None:
+        """Release threads and files; call after :meth:`run` has ended."""
+        self.driver.close()
+        self.verifier.close()
+        self.writer.close()
+        self.home.close()
+
+    async def _housekeeping(self) -> None:
+        while True:
+            await asyncio.sleep(REGOSSIP_INTERVAL_S)
+            time_ms = now_ms()
+            if self.mempool.expire(time_ms):
+                self._work_changed()
+            waiting_since = time_ms - int(REGOSSIP_INTERVAL_S * 1000)
+            stale = [
+                entry.transaction.wire
+                for entry in self.mempool.oldest(REGOSSIP_TRANSACTIONS)
+                if entry.received_ms <= waiting_since
+            ]
+            if stale:
+                self.network.gossip(stale)
+
+    # ---------------------------------------------------------------- port of the driver (Outside)
+
+    async def persist(self, effects: Sequence[Persist], stores: Sequence[Store]) -> None:
+        """Write votes with the blocks they rest on in one synced batch."""
+        batch = self.home.store.batch()
+        votes = self.home.votes
+        for effect in effects:
+            votes.persist(batch, effect, lambda digest: self.pool.require(digest).to_block())
+        for store in stores:
+            votes.store(batch, store)
+        await self.writer.write(batch, sync=bool(effects))
+
+    def send(self, peer: PeerId, message: ConsensusMessage) -> None:
+        """Queue a consensus message for one peer."""
+        self.network.send(peer, message, priority=Priority.CONSENSUS)
+
+    def broadcast(self, message: ConsensusMessage) -> None:
+        """Queue a consensus message for every connected peer."""
+        self.network.broadcast(message, priority=Priority.CONSENSUS)
+
+    def request_proposal(self, request: RequestProposal) -> None:
+        """Build at once: it takes about a millisecond for a full block."""
+        self.driver.post(self.application.build(request))
+        self._work_changed()
+
+    def request_verification(self, request: RequestVerification) -> None:
+        """Judge in a task of its own: transactions may have to be fetched."""
+
+        async def judge() -> None:
+            verdict = await self.application.judge(request)
+            self.driver.post(Verified(request.block_hash, verdict))
+            self._work_changed()
+
+        self._start(("judge", request.block_hash), judge)
+
+    def fetch_block(self, request: FetchBlock) -> None:
+        """Fetch one block, unless that is under way."""
+        self._start(("block", request.block_hash), lambda: self.fetcher.block(request))
+
+    def fetch_chain(self, request: FetchChain) -> None:
+        """Fetch the missing chain, unless that is under way."""
+        self._start("chain", lambda: self.fetcher.chain(request))
+
+    def finalize(self, effect: Finalize) -> None:
+        """Hand final blocks to the executor."""
+        last = effect.blocks[-1]
+        for digest in effect.blocks:
+            block = self.pool.require(digest)
+            self.progress.finalized(block.header.height, now_ms())
+            self.executor.enqueue(block, effect.certificate if digest == last else None)
+
+    def report_evidence(self, effect: ReportEvidence) -> None:
+        """Log and count; what follows on chain is for governance."""
+        log.error(
+            "equivocation",
+            validator=effect.first.voter,
+            view=effect.first.view,
+            kinds=[effect.first.kind.name, effect.second.kind.name],
+        )
+        self.metrics.consensus.evidence.labels(kind=effect.second.kind.name.lower()).inc()
+
+    def penalise(self, effect: Penalise) -> None:
+        """Count a breach against a peer."""
+        self._penalise(effect.peer, effect.reason)
+
+    def halt(self, effect: Halt) -> None:
+        """Keep the evidence; the engine has stopped voting and the node goes on serving."""
+        self.halted = effect.reason
+        path = write_bundle(self.home.config.home, effect)
+        log.error("halted", reason=effect.reason, evidence=str(path))
+
+    # ---------------------------------------------------------------- port of the network (Handler)
+
+    def on_connected(self, peer: PeerId, info: PeerInfo) -> None:
+        """Tell consensus, and tell the peer what is pending here."""
+        log.info("peer_connected", peer=info.name)
+        self.driver.post(PeerConnected(peer))
+        pending = [entry.transaction.wire for entry in self.mempool.oldest(RECONNECT_TRANSACTIONS)]
+        if pending:
+            others = [other for other in self.network.connected() if other != peer]
+            self.network.gossip(pending, exclude=others)
+
+    def on_disconnected(self, peer: PeerId) -> None:
+        """Tell consensus."""
+        log.info("peer_disconnected", peer=peer.hex())
+        self.driver.post(PeerDisconnected(peer))
+
+    def on_message(self, peer: PeerId, message: Message) -> None:
+        """Sort a decoded message: gossip, a question, or consensus."""
+        if isinstance(message, TransactionBatch):
+            self.intake.receive(peer, message.wires)
+        elif isinstance(message, Request):
+            self.network.send(peer, self.server.answer(message), priority=Priority.FETCH)
+        elif isinstance(message, ConsensusMessage):
+            self.driver.post(Received(peer, message))
+
+    # ------------------------------------------------------------------ steps
+
+    def _on_executed(
+        self, block: PoolBlock, outcome: BlockOutcome, certificate: Certificate | None
+    ) -> None:
+        """Settle a final block that is durable now, and tell consensus and everyone who waits."""
+        header = block.header
+        time_ms = now_ms()
+        self.participation.add(header, certificate)
+        self.used.add_block(header.time_ms, block.transactions)
+        waits_s = self.mempool.finalized(block.transactions, time_ms)
+        self.pool.executed(header.height)
+        self.progress.executed(block, outcome, time_ms)
+        self.telemetry.block(block, outcome, waits_s)
+        self.network.height = header.height
+        self.driver.post(Executed(header.height))
+        self._work_changed()
+
+    def _work_changed(self) -> None:
+        has_work = self.application.has_work()
+        if has_work or self._told_work:
+            self._told_work = has_work
+            self.driver.post(WorkChanged(has_work))
+
+    def _publish(self, wires: Sequence[bytes], source: PeerId | None) -> None:
+        """Pass transactions on once per link: validators hear of each from whoever got it first."""
+        if source is None:
+            self.network.gossip(wires)
+        elif self.validators.index_of_node(source) is None:
+            self.network.gossip(wires, exclude=(source,))
+
+    def _height_of(self, transaction_id: Digest) -> Height | None:
+        location = self.chain.transaction(transaction_id)
+        return None if location is None else location.height
+
+    def _verify_certificate(self, certificate: Certificate) -> None:
+        verify_certificate(certificate, self.chain_id, self.validators, Era(0), Epoch(0), verify)
+
+    def _penalise(self, peer: PeerId, reason: str) -> None:
+        self.network.penalise(peer, reason, PENALTY_POINTS)
+
+    def _start(self, key: object, work: Callable[[], Awaitable[None]]) -> None:
+        if self._tasks is not None:
+            self._tasks.start(key, work)

@@ -1,0 +1,167 @@
+"""The node as an operating-system process: start, signals, orderly end.
+
+SIGTERM and SIGINT stop it within :data:`STOP_SECONDS_MAX`. Anything unexpected in any task ends
+the process with a non-zero code and a last line that says why; a supervisor starts it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import platform
+import resource
+import signal
+import sys
+from collections.abc import Coroutine, Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from ledger.crypto import self_test
+from node.api.context import Context
+from node.api.limits import Limits
+from node.api.server import ApiServer
+from node.config import load_config
+from node.errors import FatalError
+from node.faucet import load_faucet
+from node.home import OpenHome, open_home
+from node.logs import configure_logging
+from node.metrics import Metrics
+from node.node import Node
+from node.view import View
+
+STOP_SECONDS_MAX: Final = 5.0
+"""From the signal to the end of the process."""
+PARENT_POLL_S: Final = 0.5
+EXIT_WITH_PARENT: Final = "MBI_EXIT_WITH_PARENT"
+"""Set to 1 by a supervisor whose death must end the node: no orphans."""
+EXIT_FAILED: Final = 1
+LAG_INTERVAL_S: Final = 0.25
+"""How often the delay of a timer on the loop is measured."""
+
+log = structlog.get_logger("process")
+
+
+def run_process(home: Path, environment: Mapping[str, str]) -> int:
+    """Run a node until it is told to stop; return the exit code."""
+    config = load_config(home, environment)
+    configure_logging(config.log, config.name)
+    # A core dump would contain the validator key.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    self_test()
+    opened = open_home(config)
+    watch_parent = environment.get(EXIT_WITH_PARENT) == "1"
+    try:
+        _run_loop(_serve(opened, watch_parent=watch_parent))
+    except (Exception, BaseExceptionGroup) as error:
+        cause = _root_cause(error)
+        if not isinstance(cause, FatalError):
+            log.error("task_failed", exc_info=cause)
+        print(f"node stopped: {type(cause).__name__}: {cause}", file=sys.stderr)  # noqa: T201
+        return EXIT_FAILED
+    return 0
+
+
+def _root_cause(error: BaseException) -> BaseException:
+    """Return the first exception inside nested groups: the one that ended the others."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _run_loop(main: Coroutine[Any, Any, None]) -> None:
+    with asyncio.Runner(loop_factory=loop_factory()) as runner:
+        runner.run(main)
+
+
+def loop_factory() -> Any:
+    """Return uvloop's factory where uvloop is installed, otherwise None (asyncio's own)."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+async def _serve(home: OpenHome, *, watch_parent: bool) -> None:
+    metrics = Metrics()
+    version = metadata.version("mbi-node")
+    loop = asyncio.get_running_loop()
+    metrics.node.build_info.labels(
+        version=version, python=platform.python_version(), loop=type(loop).__module__
+    ).set(1)
+    node = Node(home, metrics)
+    view = View(node, version, load_faucet(home))
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    # What is loaded by now stays: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    try:
+        async with asyncio.TaskGroup() as group:
+            running = group.create_task(node.run(), name="node")
+            api = group.create_task(_run_api(view, metrics, home), name="api")
+            lag = group.create_task(_measure_lag(metrics), name="lag")
+            watcher = group.create_task(_watch_parent(stop, watch_parent), name="parent")
+            log.info("started", chain_id=home.chain_id.hex(), height=node.progress.height)
+            await stop.wait()
+            log.info("stopping", height=node.progress.height)
+            deadline = loop.call_later(STOP_SECONDS_MAX, os._exit, 1)
+            for task in (api, running, lag, watcher):
+                task.cancel()
+        deadline.cancel()
+    finally:
+        node.close()
+    log.info("stopped")
+
+
+async def _run_api(view: View, metrics: Metrics, home: OpenHome) -> None:
+    """Serve HTTP until cancelled, or until a request met a broken invariant or a corrupt store."""
+    http = home.config.http
+    fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def on_fault(error: BaseException) -> None:
+        if not fault.done():
+            fault.set_exception(error)
+
+    context = Context(
+        view,
+        metrics,
+        Limits(),
+        allowed_hosts=frozenset(http.allowed_hosts),
+        allowed_origins=frozenset(http.allowed_origins),
+        on_fault=on_fault,
+    )
+    server = ApiServer(context)
+    try:
+        await server.start(http.host, http.port)
+    except OSError as error:
+        raise FatalError(
+            f"HTTP cannot listen on {http.host}:{http.port}: {error.strerror}"
+        ) from error
+    try:
+        await fault
+    finally:
+        await server.stop()
+
+
+async def _measure_lag(metrics: Metrics) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        due = loop.time() + LAG_INTERVAL_S
+        await asyncio.sleep(LAG_INTERVAL_S)
+        metrics.node.loop_lag_seconds.observe(max(0.0, loop.time() - due))
+
+
+async def _watch_parent(stop: asyncio.Event, is_wanted: bool) -> None:
+    parent = os.getppid()
+    # The system gives no signal for this on every platform, so it is looked at now and then.
+    while is_wanted and os.getppid() == parent:
+        await asyncio.sleep(PARENT_POLL_S)  # noqa: ASYNC110
+    if is_wanted:
+        log.info("parent_gone")
+        stop.set()
