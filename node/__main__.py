@@ -2,7 +2,7 @@
 
     python -m node [start] --home HOME      run the node until SIGTERM or SIGINT
     python -m node init --home HOME         make its empty database (once); --rejoin after losing one
-    python -m node audit --home HOME        replay the data directory, compare every root
+    python -m node audit --home HOME        replay the data directory
 
 ``mbi node`` wraps these. Exit codes: 0 stopped or done, 1 failed, 2 configuration, 5 integrity
 violation. The last line on standard error says why a node has stopped.

@@ -85,7 +85,7 @@ class NodeConfig:
     consensus: ConsensusConfig = field(default_factory=ConsensusConfig)
     log: LogConfig = field(default_factory=LogConfig)
     passphrase_file: Path | None = None
-    """File with the passphrase of ``keys/validator.pem``; needed unless the network is a dev one."""
+    """File with the passphrase of ``keys/validator.pem``; needed unless it is a dev network."""
     faucet_seed_file: Path | None = None
     """Dev networks only: file with the hex seed of the faucet account's key."""
 

@@ -121,7 +121,7 @@ class Fetcher:
             if [wire_hash(wire) for wire in answer.wires] != expected:
                 self._penalise(peer, "wrong_transactions")
                 continue
-            # A malformed one makes the block invalid, whoever delivered it: the block names its hash.
+            # A malformed one makes the block invalid, whoever sent it: the block names its hash.
             for transaction in await self._intake.decode_verified(answer.wires):
                 found[transaction.wire_hash] = transaction
             wanted = {}

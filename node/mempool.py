@@ -101,8 +101,8 @@ class Mempool:
         """Refuse what cannot enter, before anything expensive is done for it.
 
         Raises:
-            SubmissionRefused: ``mempool_full`` or ``sender_quota``, both temporary, or ``nonce_reserved``:
-                another pending transaction uses the sender's nonce.
+            SubmissionRefused: ``mempool_full`` or ``sender_quota``, both temporary, or
+                ``nonce_reserved``: another pending transaction uses the sender's nonce.
         """
         body = transaction.transaction
         holder = self._by_pair.get(transaction.pair)

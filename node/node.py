@@ -66,7 +66,7 @@ from p2p.network import Network
 from p2p.peers import PeerInfo
 
 REGOSSIP_INTERVAL_S: Final = 1.0
-"""Transactions that wait longer are sent again: a connection may have been closed the first time."""
+"""Transactions that wait longer are sent again: the first time a connection may have been down."""
 REGOSSIP_TRANSACTIONS: Final = 20
 PENALTY_POINTS: Final = 10
 """Cost of one breach that only this layer can see, in the network's scores."""

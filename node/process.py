@@ -160,8 +160,8 @@ async def _measure_lag(metrics: Metrics) -> None:
 async def _watch_parent(stop: asyncio.Event, is_wanted: bool) -> None:
     parent = os.getppid()
     # The system gives no signal for this on every platform, so it is looked at now and then.
-    while is_wanted and os.getppid() == parent:
-        await asyncio.sleep(PARENT_POLL_S)  # noqa: ASYNC110
+    while is_wanted and os.getppid() == parent:  # noqa: ASYNC110 - see above
+        await asyncio.sleep(PARENT_POLL_S)
     if is_wanted:
         log.info("parent_gone")
         stop.set()

@@ -10,7 +10,6 @@ from typing import Final
 
 from consensus.engine import EngineStatus
 from consensus.validators import ValidatorSet
-from ledger.encoding import encode
 from ledger.errors import InvariantViolation, LedgerError
 from ledger.genesis import Genesis
 from ledger.receipt import Receipt, ReceiptStatus
@@ -31,7 +30,7 @@ from node.api.ports import (
 from node.clock import now_ms
 from node.faucet import Faucet
 from node.node import Node
-from node.proofs import ProofMaker
+from node.proofs import transaction_proof
 from p2p.peers import PeerInfo
 from storage.chain_store import ChainStore
 
@@ -48,7 +47,6 @@ class View:
         self._version = version
         self._faucet = faucet
         self._started_ms = now_ms()
-        self._proofs = ProofMaker(node.chain)
 
     @property
     def genesis(self) -> Genesis:
@@ -251,8 +249,7 @@ class View:
 
     def transaction_proof(self, transaction_id: Digest) -> bytes | None:
         """Return the encoded proof bundle, or None while no certified header covers it."""
-        bundle = self._proofs.make(transaction_id)
-        return None if bundle is None else encode(bundle)
+        return transaction_proof(self.chain, self.state, transaction_id)
 
     async def faucet(self, address: Address, asset: str, amount: Amount) -> SubmitResult | None:
         """Send development funds; None if this node has no faucet."""
