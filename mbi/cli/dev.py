@@ -113,7 +113,7 @@ async def _become_ready(
     try:
         await asyncio.wait({ready, death, stopping}, return_when=asyncio.FIRST_COMPLETED)
         if death.done():
-            raise ProcessFailed(death.result().describe())
+            raise ProcessFailed(death.result().description)
         if ready.done():
             ready.result()
         return ready.done()
@@ -134,7 +134,7 @@ async def _report_deaths(
             return
         ended = death.result()
         directory = ended.node.home_path.parent.parent
-        output.warn(ended.describe())
+        output.warn(ended.description)
         output.note(f"start it again: mbi localnet node start {ended.node.name} --dir {directory}")
 
 

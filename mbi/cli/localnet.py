@@ -12,9 +12,9 @@ from typing import Any, Final
 import click
 
 from mbi.cli.base import MbiGroup, Session, any_path, pass_session
-from mbi.errors import MbiError, OperationFailed
+from mbi.errors import OperationFailed
 from mbi.localnet.builder import build_network, reset_network
-from mbi.localnet.layout import NETWORK_FILE, Network, NodeEntry, load_network
+from mbi.localnet.layout import NETWORK_FILE, Network, load_network
 from mbi.localnet.ports import demand_free
 from mbi.localnet.processes import log_tail, send_signal, start_detached, state_of, stop_nodes
 from mbi.localnet.readiness import READY_TIMEOUT_S, NodeReport, report_all, wait_ready
@@ -119,7 +119,7 @@ def start(
         start_detached(node)
     if not no_wait:
         with session.output.busy("waiting until the nodes are ready"):
-            _wait_started(network, session.wait_s(READY_TIMEOUT_S))
+            asyncio.run(wait_ready(network.nodes, session.wait_s(READY_TIMEOUT_S)))
     _show(session, network)
 
 
@@ -252,21 +252,6 @@ def node_pause(session: Session, name: str, directory_flag: Path | None) -> None
     send_signal(node, signal.SIGSTOP)
     session.output.document({"name": name, "state": "paused", "pid": state_of(node).pid})
     session.output.text(f"node {name} paused")
-
-
-def _wait_started(network: Network, timeout_s: float) -> None:
-    try:
-        asyncio.run(wait_ready(network.nodes, timeout_s))
-    except MbiError as error:
-        dead = [node for node in network.nodes if state_of(node).pid is None]
-        if not dead:
-            raise
-        raise OperationFailed(f"{error}\n{_last_words(dead[0])}") from error
-
-
-def _last_words(node: NodeEntry) -> str:
-    lines = "\n".join(f"    {line}" for line in log_tail(node.log_path))
-    return f"node {node.name} has ended; last lines of {node.log_path}:\n{lines}"
 
 
 def _show(session: Session, network: Network) -> None:

@@ -19,6 +19,7 @@ from mbi.localnet.genesis import (
     account_address,
     admin_label,
     dev_genesis,
+    genesis_hash,
 )
 from mbi.localnet.identities import KeySource
 from mbi.localnet.layout import NETWORK_FILE, FundedAccount, Network, NodeEntry, save_network
@@ -37,11 +38,10 @@ def build_network(directory: Path, topology: Topology, seed: str | None) -> Netw
     _claim(directory)
     source = KeySource(seed)
     genesis = dev_genesis(topology, source)
-    identity = chain_id(genesis)
     network = Network(
         directory=directory,
-        chain_id=identity.hex(),
-        genesis_hash=identity.hex(),
+        chain_id=chain_id(genesis).hex(),
+        genesis_hash=genesis_hash(genesis).hex(),
         nodes=tuple(_entry(directory, node) for node in topology.nodes),
         accounts=_accounts(source),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from ledger.address import address_of
+from ledger.block import block_hash
 from ledger.genesis import (
     DEFAULT_PARAMETERS,
     GENESIS_VERSION,
@@ -19,10 +20,12 @@ from ledger.genesis import (
     GenesisBalance,
     GenesisOrganisation,
     GenesisValidator,
+    chain_id,
+    genesis_block,
     validate_genesis,
 )
 from ledger.records import AssetClass, AssetPolicy, KeyWeight, OrganisationKind
-from ledger.types import Address, Amount, TimeMs
+from ledger.types import Address, Amount, Digest, TimeMs
 from mbi.localnet.identities import KeySource
 from mbi.localnet.topology import Topology
 
@@ -130,6 +133,11 @@ def dev_genesis(topology: Topology, source: KeySource) -> Genesis:
     )
     validate_genesis(genesis)
     return genesis
+
+
+def genesis_hash(genesis: Genesis) -> Digest:
+    """Return the hash of the block of height 0."""
+    return block_hash(chain_id(genesis), genesis_block(genesis))
 
 
 def _organisation(

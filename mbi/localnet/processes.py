@@ -171,6 +171,12 @@ def log_tail(path: Path, lines: int = LOG_TAIL_LINES) -> list[str]:
         return []
 
 
+def last_words(node: NodeEntry, how: str = "has ended") -> str:
+    """Say that a node ended, with the end of its log."""
+    lines = "".join(f"\n    {line}" for line in log_tail(node.log_path))
+    return f"node {node.name} {how}; last lines of {node.log_path}:{lines or ' none'}"
+
+
 def exit_text(returncode: int) -> str:
     """Say how a process ended."""
     if returncode >= 0:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from mbi.calls import NotReady
 from mbi.client import AsyncClient
-from mbi.errors import MbiError, Unreachable
+from mbi.errors import MbiError, ProcessFailed, Unreachable
 from mbi.localnet.layout import NodeEntry
-from mbi.localnet.processes import state_of
+from mbi.localnet.processes import last_words, state_of
 
 POLL_S: Final = 0.05
 QUERY_TIMEOUT_S: Final = 2.0
@@ -47,19 +48,22 @@ class NodeReport:
         }
 
 
-async def wait_ready(
-    nodes: Iterable[NodeEntry],
-    timeout_s: float,
-    on_ready: Callable[[NodeEntry], None] = lambda _: None,
-) -> None:
-    """Wait until every node's ``/readyz`` agrees; raises :class:`Unreachable` naming the others."""
+async def wait_ready(nodes: Iterable[NodeEntry], timeout_s: float) -> None:
+    """Wait until every node's ``/readyz`` agrees.
+
+    Raises:
+        ProcessFailed: at once, if a node's process has ended; with the end of its log.
+        Unreachable: the time is over; names the nodes that are not ready, and why.
+    """
     waiting = list(nodes)
-    outcomes = await asyncio.gather(
-        *(_wait_node_ready(node, timeout_s, on_ready) for node in waiting)
-    )
-    late = [
-        f"{node.name}: {reason}" for node, reason in zip(waiting, outcomes, strict=True) if reason
-    ]
+    tasks = [asyncio.create_task(_wait_node_ready(node, timeout_s)) for node in waiting]
+    try:
+        reasons = await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    pairs = zip(waiting, reasons, strict=True)
+    late = [f"{node.name}: {reason}" for node, reason in pairs if reason]
     if late:
         raise Unreachable(f"not ready after {timeout_s:g} s: {'; '.join(late)}")
 
@@ -69,20 +73,21 @@ async def report_all(nodes: Sequence[NodeEntry]) -> list[NodeReport]:
     return list(await asyncio.gather(*(_report(node) for node in nodes)))
 
 
-async def _wait_node_ready(
-    node: NodeEntry, timeout_s: float, on_ready: Callable[[NodeEntry], None]
-) -> str:
+async def _wait_node_ready(node: NodeEntry, timeout_s: float) -> str:
     """Return an empty text when the node is ready, otherwise the last reason why not."""
     deadline = time.monotonic() + timeout_s
-    reason = "no answer"
+    reason = ""
     async with AsyncClient(node.http, QUERY_TIMEOUT_S) as client:
         while time.monotonic() < deadline:
+            if state_of(node).pid is None:
+                raise ProcessFailed(last_words(node))
             try:
                 await client.get("/readyz")
-            except MbiError as error:
+            except NotReady as error:
                 reason = str(error)
+            except MbiError:
+                reason = f"no answer from {node.http}"
             else:
-                on_ready(node)
                 return ""
             await asyncio.sleep(POLL_S)
     return reason

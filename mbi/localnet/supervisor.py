@@ -19,7 +19,7 @@ from mbi.localnet.processes import (
     child_environment,
     exit_text,
     forget_pid,
-    log_tail,
+    last_words,
     node_command,
     state_of,
     write_pid,
@@ -34,14 +34,8 @@ class ChildExit:
     """A child ended without being asked to."""
 
     node: NodeEntry
-    returncode: int
-    last_lines: list[str]
-
-    def describe(self) -> str:
-        """Say what happened, with the end of the log."""
-        head = f"node {self.node.name} ended with {exit_text(self.returncode)}"
-        tail = "".join(f"\n    {line}" for line in self.last_lines)
-        return f"{head}; last lines of {self.node.log_path}:{tail}" if tail else head
+    description: str
+    """What happened, with the end of the log."""
 
 
 class Supervisor:
@@ -115,7 +109,8 @@ class Supervisor:
     async def _watch(self, node: NodeEntry, child: asyncio.subprocess.Process) -> None:
         returncode = await child.wait()
         if not self._is_stopping:
-            self._exits.put_nowait(ChildExit(node, returncode, log_tail(node.log_path)))
+            description = last_words(node, f"ended with {exit_text(returncode)}")
+            self._exits.put_nowait(ChildExit(node, description))
 
     def _signal_all(self, number: signal.Signals) -> None:
         for child in self._children.values():
