@@ -61,6 +61,7 @@ class VoteStore:
     def __init__(self, store: KeyValueStore, chain: ChainStore) -> None:
         self._store = store
         self._chain = chain
+        self._floor: Round | None = None
 
     def persist(self, batch: Batch, effect: Persist, block_of: Callable[[Digest], Block]) -> None:
         """Add everything that must be on disk before a vote leaves; write it with ``sync``.
@@ -79,7 +80,7 @@ class VoteStore:
             at = Round(proposal.era, proposal.epoch, proposal.view)
             batch.put(round_key(PROPOSAL, at), _encode(proposal))
         if effect.sign_floor is not None:
-            batch.put(SIGN_FLOOR_KEY, encode_round(max(effect.sign_floor, self.sign_floor())))
+            self._raise_floor(batch, effect.sign_floor)
             batch.delete(QUARANTINE_KEY)
 
     def store(self, batch: Batch, effect: Store) -> None:
@@ -88,8 +89,10 @@ class VoteStore:
 
     def sign_floor(self) -> Round:
         """Return the round at or below which this node never signs again."""
-        data = self._store.get(SIGN_FLOOR_KEY)
-        return NO_ROUND if data is None else decode_round(data)
+        if self._floor is None:
+            data = self._store.get(SIGN_FLOOR_KEY)
+            self._floor = NO_ROUND if data is None else decode_round(data)
+        return self._floor
 
     def restore(self, *, nonce: bytes) -> Restored:
         """Return what the engine knew; ``nonce`` is 16 fresh random bytes of this start."""
@@ -112,13 +115,18 @@ class VoteStore:
         Belongs into a batch that is written with ``sync`` after that block is on disk, or into the
         one that puts it there.
         """
-        floor = max(head, self.sign_floor())
-        batch.put(SIGN_FLOOR_KEY, encode_round(floor))
+        self._raise_floor(batch, head)
         after_head = encode_round(Round(head.era, head.epoch, View(head.view + 1)))
         oldest = View(max(head.view - CERTIFICATE_VIEWS_KEPT, 0))
         self._delete(batch, VOTE, after_head)
         self._delete(batch, PROPOSAL, after_head)
         self._delete(batch, VIEW_CERTIFICATE, encode_round(Round(head.era, head.epoch, oldest)))
+
+    def _raise_floor(self, batch: Batch, floor: Round) -> None:
+        # Compared with the last batch that was filled, which need not be on disk yet: batches are
+        # written in order, so a later one must never carry a lower floor.
+        self._floor = max(floor, self.sign_floor())
+        batch.put(SIGN_FLOOR_KEY, encode_round(self._floor))
 
     def _delete(self, batch: Batch, prefix: bytes, end: bytes) -> None:
         for key, _ in self._store.iterate(prefix, prefix + end, limit=PRUNED_MAX):
