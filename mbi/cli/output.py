@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
@@ -42,19 +42,19 @@ class Output:
     def text(self, line: str, style: str = "") -> None:
         """Print one line of the result for people."""
         if not self.is_json:
-            self._out.print(Text(line, style), soft_wrap=True)
+            self._show(Text(line, style))
 
     def fields(self, values: Mapping[str, Any], title: str = "") -> None:
         """Print names and values below each other; empty values are left out."""
         if self.is_json:
             return
         if title:
-            self._out.print(Text(title, "bold"))
+            self._show(Text(title, "bold"))
         shown = {name: value for name, value in values.items() if value not in (None, "", [], {})}
         width = max(map(len, shown), default=0)
         for name, value in shown.items():
             text = Text.assemble((f"  {name.ljust(width)}  ", "dim"), _plain(value))
-            self._out.print(text, soft_wrap=True)
+            self._show(text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """Print a table."""
@@ -65,7 +65,7 @@ class Output:
             table.add_column(column, overflow="fold")
         for row in rows:
             table.add_row(*(Text(_plain(value)) for value in row))
-        self._out.print(table)
+        self._show(table)
 
     def note(self, line: str, style: str = "dim") -> None:
         """Tell about progress, on stderr."""
@@ -98,6 +98,11 @@ class Output:
     def clear(self) -> None:
         """Clear the terminal before a repeated display; nothing elsewhere."""
         self._out.clear()
+
+    def _show(self, what: RenderableType) -> None:
+        self._out.print(what, soft_wrap=isinstance(what, Text))
+        # A reader at the other end of a pipe gets a command's words when they are said.
+        self._out.file.flush()
 
     def _write(self, text: str) -> None:
         sys.stdout.write(text + "\n")

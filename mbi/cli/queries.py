@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import click
@@ -11,6 +11,23 @@ from mbi.calls import Json
 from mbi.cli.base import MbiCommand, MbiGroup, Session, pass_session
 
 LIST_DEFAULT: Final = 20
+HASH_LENGTH: Final = 64
+SHOWN_LENGTH: Final = 16
+"""Hex digits of a hash in a table: enough to tell hashes apart."""
+
+BLOCK_COLUMNS: Final = ("height", "time", "transaction_count", "body_bytes", "view", "hash")
+TRANSACTION_COLUMNS: Final = ("id", "height", "index", "status", "code", "sender", "time")
+ASSET_COLUMNS: Final = ("id", "name", "asset_class", "decimals", "supply", "issuer")
+VALIDATOR_COLUMNS: Final = (
+    "name",
+    "chamber",
+    "organisation",
+    "connected",
+    "proposed",
+    "signed",
+    "missed",
+)
+
 _limit = click.option(
     "--limit",
     type=click.IntRange(min=1),
@@ -37,11 +54,9 @@ def account_show(session: Session, address: str) -> None:
     """
     found = session.client().account(address)
     session.output.document(found)
-    balances = found.pop("balances", [])
+    balances = found.pop("balances")
     session.output.fields(found, "Account")
-    if isinstance(balances, dict):
-        balances = [{"asset": name, "balance": value} for name, value in balances.items()]
-    _table(session, balances)
+    _table(session, balances, ("asset", "amount"))
 
 
 @account.command("history")
@@ -51,7 +66,7 @@ def account_show(session: Session, address: str) -> None:
 def account_history(session: Session, address: str, limit: int) -> None:
     """List the latest transactions that touched an account."""
     path = f"/v1/accounts/{address}/transactions"
-    _list(session, session.client().items(path, limit=limit), limit)
+    _list(session, session.client().items(path, limit=limit), TRANSACTION_COLUMNS)
 
 
 @click.group(cls=MbiGroup)
@@ -79,7 +94,7 @@ def asset_show(session: Session, asset_id: str) -> None:
 @pass_session
 def asset_list(session: Session, limit: int) -> None:
     """List the assets of the network."""
-    _list(session, session.client().items("/v1/assets", limit=limit), limit)
+    _list(session, session.client().items("/v1/assets", limit=limit), ASSET_COLUMNS)
 
 
 @click.group(cls=MbiGroup)
@@ -107,7 +122,7 @@ def block_show(session: Session, reference: str, certificate: bool, transactions
         session.output.document(found)
         session.output.fields(found, f"Certificate of block {reference}")
     elif transactions:
-        _list(session, client.items(f"{path}/transactions"), None)
+        _list(session, client.items(f"{path}/transactions"), TRANSACTION_COLUMNS)
     else:
         found = client.block(reference)
         session.output.document(found)
@@ -119,33 +134,32 @@ def block_show(session: Session, reference: str, certificate: bool, transactions
 @pass_session
 def block_list(session: Session, limit: int) -> None:
     """List the latest blocks, newest first."""
-    _list(session, session.client().items("/v1/blocks", limit=limit, order="desc"), limit)
+    items = session.client().items("/v1/blocks", limit=limit, order="desc")
+    _list(session, items, BLOCK_COLUMNS)
 
 
 @click.command(cls=MbiCommand)
 @pass_session
 def validators(session: Session) -> None:
     """List the validators: chamber, organisation, blocks proposed, signed and missed."""
-    _list(session, session.client().items("/v1/validators"), None)
+    _list(session, session.client().items("/v1/validators"), VALIDATOR_COLUMNS)
 
 
-def _list(session: Session, items: Any, limit: int | None) -> None:
-    found = list(islice(items, limit))
+def _list(session: Session, items: Iterable[Json], columns: Sequence[str]) -> None:
+    found = list(items)
     session.output.document({"items": found})
-    _table(session, found)
+    _table(session, found, columns)
 
 
-def _table(session: Session, items: list[Json]) -> None:
-    """Show the plain values of a list of objects; nested ones are in ``--json``."""
-    columns = list(
-        dict.fromkeys(
-            name
-            for item in items
-            for name, value in item.items()
-            if not isinstance(value, dict | list)
-        )
-    )
+def _table(session: Session, items: list[Json], columns: Sequence[str]) -> None:
+    """Show some columns, hashes shortened; everything is in ``--json``."""
     if not items:
         session.output.note("none")
         return
-    session.output.table(columns, ([item.get(name) for name in columns] for item in items))
+    shown = [name for name in columns if any(name in item for item in items)]
+    session.output.table(shown, ([_short(item.get(name)) for name in shown] for item in items))
+
+
+def _short(value: Any) -> Any:
+    is_hash = isinstance(value, str) and len(value) == HASH_LENGTH
+    return f"{value[:SHOWN_LENGTH]}…" if is_hash else value
