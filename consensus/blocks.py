@@ -133,6 +133,16 @@ class BlockTree:
                 return block_hash, block
             child, block_hash = block, block.header.parent_hash
 
+    def sound_ancestor(self, block_hash: Digest) -> Digest | None:
+        """Return the highest finalised or VALID block on the way down; None if the way has a
+        gap."""
+        while not self.is_sound(block_hash):
+            block = self._blocks.get(block_hash)
+            if block is None:
+                return None
+            block_hash = block.header.parent_hash
+        return block_hash
+
     def path(self, block_hash: Digest) -> list[Digest]:
         """Return the hashes from above the finalised block up to a VALID block, oldest first."""
         path = []
@@ -141,10 +151,11 @@ class BlockTree:
             block_hash = self._blocks[block_hash].header.parent_hash
         return path[::-1]
 
-    def finalize(self, path: list[Digest], view: View) -> list[Header]:
-        """Make the end of ``path``, certified in ``view``, the finalised block; return its headers.
+    def finalize(self, path: list[Digest], view: View | None) -> list[Header]:
+        """Make the end of ``path`` the finalised block; return the headers of the path.
 
-        Blocks that can no longer be finalised are forgotten.
+        ``view`` is that of its finalization, None if only a descendant has one. Blocks that can no
+        longer be finalised are forgotten.
         """
         headers = []
         for block_hash in path:
@@ -152,8 +163,9 @@ class BlockTree:
             headers.append(block.header)
             self._final_views[block.header.view] = block_hash
             self.final_seen_ms = block.seen_ms
-        self.final, self.final_hash, self.final_view = headers[-1], path[-1], view
-        self._final_views[view] = self.final_hash
+        self.final, self.final_hash = headers[-1], path[-1]
+        self.final_view = self.final.view if view is None else view
+        self._final_views[self.final_view] = self.final_hash
         height = self.final.height
         for block_hash in [h for h, b in self._blocks.items() if b.header.height <= height]:
             del self._blocks[block_hash]

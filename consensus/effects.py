@@ -139,7 +139,8 @@ class Finalize:
 
     blocks: tuple[Digest, ...]
     certificate: Certificate
-    """Finalization of the last block."""
+    """Finalization of the last block or of a descendant of it. A driver stores it with the block
+    that it names (``certificate.value.block_hash``), so not at all if that is none of these."""
 
 
 @dataclass(frozen=True, slots=True)

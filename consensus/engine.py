@@ -52,7 +52,7 @@ from typing import Any, Final
 from consensus.activity import Activity
 from consensus.blocks import BlockTree, Gap, KnownBlock
 from consensus.catchup import CatchUp
-from consensus.certificates import CertificateStore
+from consensus.certificates import CertificateStore, certificate_hash
 from consensus.config import EngineConfig, Restored
 from consensus.effects import (
     Broadcast,
@@ -189,6 +189,7 @@ class Engine:
         self._executed = restored.finalized.height
         self._proposals: dict[View, Proposal] = {}
         self._sources: dict[View, PeerId] = {}
+        self._segment: Certificate | None = None
         self._building: tuple[View, Header, Certificate | None] | None = None
         self._has_declined = False
         self._pulled = CHAIN
@@ -471,6 +472,9 @@ class Engine:
         if block_hash(self._config.chain_id, header) != proposal.value.block_hash:
             self._penalise(peer, "proposal with another header than its leader signed")
             return
+        if certificate_hash(proposal.parent_certificate) != header.parent_certificate_hash:
+            self._penalise(peer, "proposal with another certificate than its header names")
+            return
         if not self._verify_vote(vote):
             self._penalise(peer, "proposal with a bad signature")
             return
@@ -633,6 +637,8 @@ class Engine:
         if held is not None and held.value == c.value:
             if source is not None:
                 self._peers.note_certificate(source, held)
+            if c.kind is VoteKind.FINALIZE:  # the end of a chain segment whose blocks came before
+                self._post(self._try_commit, held)
             return
         is_old = c.view <= self._tree.final_view
         if is_old and not self._tree.is_final(c) and not self._tree.contradicts_final(c):
@@ -695,13 +701,20 @@ class Engine:
         if finalization.view <= tree.final_view or self._halted is not None:
             return
         target = finalization.value.block_hash
-        verdict = self._judge.pursue(target, finalization)
-        if verdict is Verdict.INVALID:
+        if self._judge.pursue(target, finalization) is Verdict.INVALID:
             self._halt("a quorum finalised a block that is invalid here", (finalization,))
-        if verdict is not Verdict.VALID:
             return
-        path = tree.path(target)
-        headers = tree.finalize(path, finalization.view)
+        # What is VALID below a finalised block is final too, and its execution may be what the
+        # rest of the path waits for (V3).
+        end = tree.sound_ancestor(target)
+        if end is None:
+            return
+        self._segment = finalization
+        path = tree.path(end)
+        if not path:
+            return
+        view = finalization.view if end == target else None
+        headers = tree.finalize(path, view)
         self._outbox.emit(Finalize(tuple(path), finalization))
         for _ in headers:
             self._backoff.decay()
@@ -719,9 +732,9 @@ class Engine:
         """Go on with every certificate that still waits for its block."""
         if self._halted is not None:
             return
-        target = self._certificates.finalization
-        if target is not None and target.view > self._tree.final_view:
-            self._post(self._try_commit, target)
+        for finalization in (self._segment, self._certificates.finalization):
+            if finalization is not None and finalization.view > self._tree.final_view:
+                self._post(self._try_commit, finalization)
         for notarization in self._certificates.notarizations_above(self._horizon):
             self._post(self._try_finalize, notarization)
 
@@ -743,10 +756,11 @@ class Engine:
         block_id = block_hash(self._config.chain_id, event.header)
         known = self._tree.get(block_id)
         if known is not None:
-            if known.payload is not None:  # the body was incomplete
+            if known.payload is not None and known.verdict is not Verdict.VALID:
                 known.payload = None
                 known.parent_certificate = event.parent_certificate
                 known.is_asked = False
+                known.verdict = None
         elif block_id in self._catchup.wanted or self._tree.accepts(event.header):
             self._tree.add(
                 block_id,

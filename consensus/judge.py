@@ -83,6 +83,12 @@ class Judge:
             self._catchup.fetch(lowest, certificate, source)
             return Verdict.NOT_YET
         lowest_hash, block = lowest
+        is_partial = block.payload is not None
+        if block.verdict is Verdict.INVALID and certificate is not None and is_partial:
+            # A payload is not bound to its header: a certified block is INVALID only as a whole.
+            gap = Gap(lowest_hash, block.header.height)
+            self._catchup.fetch(gap, certificate, source)
+            return Verdict.NOT_YET
         if block.verdict is None and not block.is_asked:
             self._judge(lowest_hash, block)
         return Verdict.INVALID if block.verdict is Verdict.INVALID else Verdict.NOT_YET
