@@ -2,7 +2,7 @@
 
 Transactions are opaque bytes, identified by their hash, and valid if they start with
 :data:`TRANSACTION_PREFIX`. Execution chains hashes. The rules that consensus leaves to the
-application are all here, numbered as in ``docs/protocol.md``: V2 time, V3 deferred execution, V4
+application are all here, numbered as in ``docs/protocol.md``: V2 the clock, V3 the roots, V4
 back-pressure and V6 transactions. Everything on the node's disk that is not a vote or a certificate
 is written here.
 """
@@ -218,14 +218,12 @@ class Application:
         return Block(header, certificate, wires)
 
     def judge(self, block: Block, now_ms: int) -> Verdict:
-        """Apply V2, V3, V4 and V6 to a block whose chain rules hold."""
+        """Judge what consensus cannot: clock (V2), roots (V3) and transactions (V6)."""
         header = block.header
-        parent = self.header(header.parent_hash)
-        if parent is None:
-            return Verdict.NOT_YET
+        is_early = header.time_ms > now_ms + CLOCK_AHEAD_MS
         verdicts = (
-            self._judge_time(header, parent, now_ms),
-            self._judge_execution(header, parent),
+            Verdict.NOT_YET if is_early else Verdict.VALID,
+            self._judge_roots(header),
             self._judge_transactions(block),
         )
         if Verdict.INVALID in verdicts:
@@ -278,17 +276,8 @@ class Application:
             recent.update(map(transaction_hash, self.blocks[digest].transactions))
             digest = header.parent_hash
 
-    @staticmethod
-    def _judge_time(header: Header, parent: Header, now_ms: int) -> Verdict:
-        if header.time_ms <= parent.time_ms:
-            return Verdict.INVALID
-        return Verdict.NOT_YET if header.time_ms > now_ms + CLOCK_AHEAD_MS else Verdict.VALID
-
-    def _judge_execution(self, header: Header, parent: Header) -> Verdict:
-        if not parent.executed_height <= header.executed_height <= parent.height:
-            return Verdict.INVALID
-        if header.height - header.executed_height > EXECUTION_LAG_MAX and header.transaction_count:
-            return Verdict.INVALID
+    def _judge_roots(self, header: Header) -> Verdict:
+        """V3: the roots are those of the executed height, if that has been executed here."""
         if header.executed_height > self.head:
             return Verdict.NOT_YET
         claimed = (header.state_root, header.history_root)
@@ -296,6 +285,10 @@ class Application:
 
     def _judge_transactions(self, block: Block) -> Verdict:
         hashes = [transaction_hash(wire) for wire in block.transactions]
+        if block.header.transactions_root != transactions_root(hashes):
+            return (
+                Verdict.NOT_YET
+            )  # a wrong copy says nothing about the block that the header names
         if (
             not matches_header(block)
             or len(hashes) > BLOCK_TRANSACTIONS_MAX

@@ -147,7 +147,6 @@ class Checker:
         self.awake = 0
         """Timers fired and consensus messages sent by honest nodes: must not grow while idle."""
         self._checked: set[tuple[ViewKey, Statement, bytes]] = set()
-        self._finalized: dict[tuple[int, int], int] = {}
         self._evidence: set[tuple[int, int, int, int]] = set()
 
     # --- what nodes do ----------------------------------------------------------------------------
@@ -163,9 +162,16 @@ class Checker:
         height = restored.finalized.height
         if height < node.durable_height:
             raise Violation("I8", f"node {node.index} restarts at {height}, below a synced head")
-        self._finalized[node.index, node.boots] = height
+        node.finalized_height = height
         for vote in restored.votes:
             self._register(vote)
+
+    def on_persisted(self, node: Node, effect: out.Persist) -> None:
+        """Take note of own votes that are synced, and may be sent and counted from now on."""
+        for vote in effect.votes:
+            self._register(vote)
+        for certificate in effect.certificates:
+            self.on_certificate(node, certificate)
 
     def on_sent(self, node: Node, message: Message) -> None:
         """Check a message that leaves a node running the real engine."""
@@ -217,19 +223,17 @@ class Checker:
         """Check the blocks that an engine declares final (I1, I8)."""
         certificate = effect.certificate
         self.on_certificate(node, certificate)
-        if (
-            certificate.kind is not VoteKind.FINALIZE
-            or certificate.value.block_hash != effect.blocks[-1]
-        ):
-            raise Violation("I1", f"node {node.index} finalises without a finalization of the last")
-        height = self._finalized[node.index, node.boots]
+        if certificate.kind is not VoteKind.FINALIZE:
+            raise Violation("I1", f"node {node.index} finalises without a finalization")
+        self._check_leads_to(certificate.value.block_hash, effect.blocks[-1], node)
+        height = node.finalized_height
         for digest in effect.blocks:
             height += 1
             header = self.headers[digest]
             if header.height != height:
                 raise Violation("I8", f"node {node.index}: {header.height} follows {height - 1}")
             self._check_chain(node, height, digest, header)
-        self._finalized[node.index, node.boots] = height
+        node.finalized_height = height
 
     def on_executed(self, node: Node, application: Application, height: int) -> None:
         """Check the result of an execution whose batch is synced (I1, I7); clients hear of it."""
@@ -329,6 +333,15 @@ class Checker:
         certified = self.registry.certified[vote.era, vote.epoch, parent_view]
         if not any(value.block_hash == header.parent_hash for _, value in certified):
             raise Violation("I6", f"node {node.index}: parent of {vote.view} is not certified")
+
+    def _check_leads_to(self, certified: Digest, last: Digest, node: Node) -> None:
+        """The finalization is of the last block or of a descendant."""
+        height = self.headers[last].height
+        while certified != last:
+            header = self.headers[certified]
+            if header.height <= height:
+                raise Violation("I1", f"node {node.index} finalises a block off the certified path")
+            certified = header.parent_hash
 
     def _check_chain(self, node: Node, height: int, digest: Digest, header: Header) -> None:
         if height == len(self.chain):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from consensus.types import Round
 from tests.simulation.options import rest_is_quorum
 
 if TYPE_CHECKING:
@@ -88,11 +89,9 @@ class Faults:
         world = self.world
         names = [member.name for member in world.validators]
         failed = [names[index] for index in world.byzantine]
-        failed += [
-            names[i] for i in world.nodes if i < len(names) and is_quarantined(world.nodes[i])
-        ]
-        outside: list[int] = []
         honest = [index for index in world.nodes if index < len(names)]
+        failed += [names[index] for index in honest if self._may_not_vote(index)]
+        outside: list[int] = []
         for index in self._random.sample(honest, len(honest)):
             name = names[index]
             sizes = (self._options.government, self._options.commercial)
@@ -100,6 +99,18 @@ class Faults:
                 failed.append(name)
                 outside.append(index)
         return outside
+
+    def _may_not_vote(self, index: int) -> bool:
+        """Say whether a node is in quarantine, or the network not yet above its signing floor."""
+        node = self.world.nodes[index]
+        floor = node.disk.live.get(("sign floor",))
+        return is_quarantined(node) or (
+            isinstance(floor, Round) and floor.view >= self._highest_view()
+        )
+
+    def _highest_view(self) -> int:
+        processes = [node.process for node in self.world.nodes.values() if node.is_up]
+        return max((p.engine.status().view for p in processes if p is not None), default=0)
 
     def _freeze(self, node: Node) -> None:
         if self._random.random() < 0.5:

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 RETRY_MS: Final = 250
 """Time after which the next peer is asked."""
 
-TRIES_MAX: Final = 40
+TRIES_MAX: Final = 8
 """A want is given up after this many requests; the engine asks again if it still needs it."""
 
 WANTS_MAX: Final = 128

@@ -24,7 +24,7 @@ from consensus.types import (
     VoteKind,
 )
 from ledger.block import Block
-from ledger.types import Digest, Epoch, Era, Height, Signature, View
+from ledger.types import Digest, Epoch, Era, Height, Signature, TimeMs, View
 from tests.simulation.application import (
     BLOCK_TRANSACTIONS_MAX,
     EXECUTION_LAG_MAX,
@@ -220,8 +220,7 @@ def distort(message: Message, random: Random) -> Message:
     if isinstance(message, Vote):
         return _distort_vote(message, random)
     if isinstance(message, Proposal):
-        header = replace(message.header, time_ms=message.header.time_ms + 1)
-        return replace(message, header=header) if random.random() < 0.5 else message
+        return _distort_proposal(message, random)
     if isinstance(message, CertificateMessage):
         first = _distort_certificate(message.certificates[0], random)
         return replace(message, certificates=(first, *message.certificates[1:]))
@@ -232,6 +231,21 @@ def distort(message: Message, random: Random) -> Message:
     if isinstance(message, ChainAnswer) and message.blocks:
         return _distort_chain(message, random)
     return message
+
+
+def _distort_proposal(proposal: Proposal, random: Random) -> Proposal:
+    match random.randrange(5):
+        case 0:
+            header = replace(proposal.header, time_ms=TimeMs(proposal.header.time_ms + 1))
+            return replace(proposal, header=header)
+        case 1:
+            return replace(proposal, payload=random.randbytes(len(proposal.payload) + 32))
+        case 2:
+            return replace(proposal, parent_certificate=None)
+        case 3:
+            return replace(proposal, skips=proposal.skips[1:])
+        case _:
+            return replace(proposal, parent_certificate=proposal.finalization, finalization=None)
 
 
 def _distort_vote(vote: Vote, random: Random) -> Vote:

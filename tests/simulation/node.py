@@ -38,6 +38,8 @@ class Node:
     """Longest time to verify or build a block."""
     process: Process | None = None
     boots: int = 0
+    finalized_height: int = 0
+    """Height that the engine of this boot has declared final."""
     durable_height: int = 0
     """Highest executed height whose batch was synced: a restart may never go below it (I8)."""
     filter: Filter | None = None

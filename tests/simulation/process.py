@@ -1,9 +1,9 @@
 """One boot of a simulated node: the production engine and its driver.
 
 Engine, application and fetcher live in volatile memory. Effects are carried out strictly in order,
-with ``Persist`` as a barrier in front of every later effect. A process can die between any two effects. The driver
-here follows the same rules as the one of production (``node.runtime``); it is the engine that is on
-trial.
+with ``Persist`` as a barrier in front of every later effect. A process can die between any two
+effects. The driver here follows the same rules as the one of production (``node.runtime``); it is
+the engine that is on trial.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ from consensus.types import (
 )
 from ledger.block import Block, block_hash
 from ledger.types import Digest, Epoch, Era, Height
-from tests.simulation.application import Application, split_payload, transaction_hash
+from tests.simulation.application import (
+    Application,
+    split_payload,
+    transaction_hash,
+    transactions_root,
+)
 from tests.simulation.disk import Batch
 from tests.simulation.fetch import Fetcher, Ports, parent_certificate
 from tests.simulation.messages import APPLICATION_TYPES, Message, TransactionsMessage, encode
@@ -239,26 +244,28 @@ class Process:
             batch["quarantined",] = False
         self._node.disk.write(batch)
         self._is_syncing = True
-        self._node.disk.sync(self._on_synced)
+        self._node.disk.sync(lambda succeeded: self._on_synced(effect, succeeded))
 
-    def _on_synced(self, succeeded: bool) -> None:
+    def _on_synced(self, effect: out.Persist, succeeded: bool) -> None:
         if not self.is_alive:
             return
         self._is_syncing = False
         if not succeeded:
             self._world.crash(self._node, "sync failed")
             return
+        self._world.checker.on_persisted(self._node, effect)
         self._run()
 
     def _on_store(self, effect: out.Store) -> None:
         batch: Batch = {}
         self._note_certificates(effect.certificates, batch)
         self._node.disk.write(batch)
+        for certificate in effect.certificates:
+            self._world.checker.on_certificate(self._node, certificate)
 
     def _note_certificates(self, certificates: Sequence[Certificate], batch: Batch) -> None:
         for item in certificates:
             batch["certificate", item.era, item.epoch, item.view, int(item.kind)] = item
-            self._world.checker.on_certificate(self._node, item)
             if item.kind is VoteKind.NOTARIZE:
                 self._notarized[item.value.block_hash] = None
                 self._update_pending()
@@ -329,6 +336,9 @@ class Process:
             return
         block = self.application.blocks.get(digest)
         if block is None and effect.payload is not None:
+            if transactions_root(split_payload(effect.payload)) != effect.header.transactions_root:
+                self._answer(digest, inputs.Verdict.NOT_YET)  # a wrong copy: the block may be good
+                return
             if self.application.missing(effect.payload):
                 self._fetch_transactions(effect)
                 return
@@ -365,6 +375,7 @@ class Process:
     def _accept_block(self, block: Block) -> None:
         self._keep(block)
         self.feed(inputs.BlockReceived(block.header, parent_certificate(block)))
+        self._judge(block_hash(self._world.chain_id, block.header))
 
     def _keep(self, block: Block) -> Digest:
         digest = block_hash(self._world.chain_id, block.header)
@@ -377,8 +388,8 @@ class Process:
         self._world.checker.on_finalized(self._node, effect)
         self._finalized = (self._finalized[0] + len(effect.blocks), effect.blocks[-1])
         for digest in effect.blocks:
-            is_last = digest == effect.blocks[-1]
-            self._to_execute.append((digest, effect.certificate if is_last else None))
+            is_certified = digest == effect.certificate.value.block_hash
+            self._to_execute.append((digest, effect.certificate if is_certified else None))
         self._execute_later()
 
     def _execute_later(self) -> None:

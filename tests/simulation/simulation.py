@@ -115,7 +115,22 @@ def _demand_progress(world: World, workload: Workload, core: tuple[int, ...]) ->
 
     if not world.timeline.run_until(world.timeline.now_ms + LIVENESS_MS, is_final_everywhere):
         lacking = [index for index in core if not _has_executed(world, index, fresh)]
-        raise Violation("LIVE", f"nodes {lacking} of the core {core} lack the new transaction")
+        stand = "; ".join(_describe(world, index) for index in core)
+        raise Violation("LIVE", f"nodes {lacking} of the core lack the new transaction: {stand}")
+
+
+def _describe(world: World, index: int) -> str:
+    """Say where a node stands."""
+    process = world.nodes[index].process
+    if process is None or not process.is_alive:
+        return f"{index} is down"
+    status = process.engine.status()
+    flags = ["active"] * status.active + ["quarantined"] * status.quarantined
+    return (
+        f"{index} in view {status.view}, final {status.finalized_height} of view"
+        f" {status.finalized_view}, certified {status.certified_view}, executed"
+        f" {status.executed_height} {' '.join(flags)}"
+    )
 
 
 def _has_executed(world: World, index: int, transaction: Digest) -> bool:
