@@ -9,6 +9,7 @@ keep to (host, origin, no content coding, no body where none belongs) and counts
 from __future__ import annotations
 
 import time
+from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
 ERROR_LOG_INTERVAL_S: Final = 1.0
 """At most one line about internal errors in this time; the rest is counted in the next line."""
+TRACEBACK_FRAMES: Final = 8
+"""Innermost frames of an internal error in the log."""
 
 _log = structlog.get_logger("node.api")
 
@@ -61,7 +64,9 @@ class _ErrorLog:
             route=route,
             request_id=request_id,
             suppressed=self._suppressed,
-            exc_info=error,
+            error=type(error).__name__,
+            # Text without local variables: renderers that show them take seconds, and show secrets.
+            traceback="".join(format_exception(error, limit=-TRACEBACK_FRAMES)),
         )
         self._suppressed = 0
 

@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from node.api import schemas
+from node.api.headers import DATA_HEADERS
 from node.api.paging import integer_position, page_response, read_integer_cursor
 from node.api.parameters import PAGE_BY_NAME, InvalidText, Parameter
 from node.api.problems import Problem, problem_response
@@ -20,7 +21,7 @@ from node.api.render import (
     time_text,
     validator_json,
 )
-from node.api.routing import HEADERS, JSON_TYPE, Answer, Call, Route, json_response
+from node.api.routing import JSON_TYPE, Answer, Call, Route, json_response
 
 if TYPE_CHECKING:
     from storage.chain_store import ExecutedBlock
@@ -57,7 +58,7 @@ async def metrics(call: Call) -> web.Response:
     """Expose the metrics."""
     return web.Response(
         body=call.context.metrics.exposition(),
-        headers={"Content-Type": CONTENT_TYPE_PLAIN_0_0_4, "Cache-Control": "no-store"},
+        headers={**DATA_HEADERS, "Content-Type": CONTENT_TYPE_PLAIN_0_0_4},
     )
 
 
@@ -94,7 +95,9 @@ def _now_ms() -> int:
 
 async def genesis(call: Call) -> web.Response:
     """Return the genesis file, from which the chain id can be computed again."""
-    return web.Response(body=call.context.genesis_document, content_type=JSON_TYPE, headers=HEADERS)
+    return web.Response(
+        body=call.context.genesis_document, content_type=JSON_TYPE, headers=DATA_HEADERS
+    )
 
 
 async def consensus(call: Call) -> web.Response:

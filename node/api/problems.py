@@ -18,6 +18,7 @@ import msgspec
 from aiohttp import web
 
 from ledger.errors import EncodingError, LedgerError, ValueFormError
+from node.api.headers import DATA_HEADERS
 from node.api.ports import SubmitResult
 
 PROBLEM_TYPE: Final = "application/problem+json"
@@ -282,12 +283,7 @@ def problem_response(problem: Problem) -> web.Response:
         "request_id": request_id,
         **problem.extra,
     }
-    headers = {
-        **problem.headers,
-        REQUEST_ID_HEADER: request_id,
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-    }
+    headers = {**DATA_HEADERS, **problem.headers, REQUEST_ID_HEADER: request_id}
     return web.Response(
         status=problem.status,
         body=msgspec.json.encode(body),

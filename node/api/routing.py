@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, cast
 import msgspec
 from aiohttp import web
 
+from node.api.headers import DATA_HEADERS
 from node.api.parameters import InvalidText, JsonSchema, Parameter
 from node.api.problems import Problem
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
 
 JSON_TYPE: Final = "application/json"
 MSGPACK_TYPE: Final = "application/msgpack"
-HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
-"""On every answer that is not a page: its type is as declared, and it is stale at once."""
 
 UNTIMED_KEY: Final = web.RequestKey("untimed", bool)
 """Set on requests that wait or stream on purpose: their duration says nothing about the server."""
@@ -161,12 +160,12 @@ def json_response(body: object, status: int = 200, **headers: str) -> web.Respon
         status=status,
         body=_encode_json(body),
         content_type=JSON_TYPE,
-        headers={**HEADERS, **headers} if headers else HEADERS,
+        headers={**DATA_HEADERS, **headers} if headers else DATA_HEADERS,
     )
 
 
 def msgpack_response(body: object, status: int = 200) -> web.Response:
     """Render a msgpack answer."""
     return web.Response(
-        status=status, body=_encode_msgpack(body), content_type=MSGPACK_TYPE, headers=HEADERS
+        status=status, body=_encode_msgpack(body), content_type=MSGPACK_TYPE, headers=DATA_HEADERS
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
@@ -33,7 +33,7 @@ async def run_api(
     limits: Limits | None = None,
     allowed_hosts: Iterable[str] = (),
     allowed_origins: Iterable[str] = (),
-) -> NoReturn:
+) -> None:
     """Serve the API of a node until cancelled.
 
     Args:
@@ -74,7 +74,7 @@ class ApiServer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._guard = ConnectionGuard(context.limits, context.metrics.http)
-        self._fault: asyncio.Future[NoReturn] = asyncio.get_running_loop().create_future()
+        self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
@@ -107,9 +107,9 @@ class ApiServer:
         bound: tuple[Any, ...] = self._listener.sockets[0].getsockname()
         return bound[0], bound[1]
 
-    async def wait_fault(self) -> NoReturn:
+    async def wait_fault(self) -> None:
         """Wait until a handler meets what must end the process, and raise it."""
-        return await self._fault
+        await self._fault
 
     async def stop(self) -> None:
         """Stop listening, end the streams, give other requests a moment, close everything."""
@@ -120,7 +120,8 @@ class ApiServer:
         self._context.end_streams()
         if self._runner is not None:
             await self._runner.cleanup()
-        self._fault.cancel()
+        if not self._fault.cancel() and not self._fault.cancelled():
+            self._fault.exception()  # whoever waits for it has seen it
 
     def _report(self, error: BaseException) -> None:
         if not self._fault.done():

@@ -11,19 +11,11 @@ from typing import Final
 
 from aiohttp import web
 
+from node.api.headers import DATA_HEADERS, PAGE_HEADERS
 from node.api.parameters import InvalidText, Parameter
 from node.api.problems import Problem, all_kinds
-from node.api.routing import HEADERS, JSON_TYPE, Answer, Call, Route
+from node.api.routing import JSON_TYPE, Answer, Call, Route
 
-PAGE_HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
-        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-cache",
-}
 ASSETS: Final = {"viewer.js": "text/javascript", "style.css": "text/css"}
 """Files that pages load, with their types; nothing else is served from disk."""
 CODE_LENGTH_MAX: Final = 64
@@ -80,7 +72,9 @@ async def docs(call: Call) -> web.Response:
 
 async def openapi(call: Call) -> web.Response:
     """Return the OpenAPI document."""
-    return web.Response(body=call.context.openapi_document, content_type=JSON_TYPE, headers=HEADERS)
+    return web.Response(
+        body=call.context.openapi_document, content_type=JSON_TYPE, headers=DATA_HEADERS
+    )
 
 
 async def asset_file(call: Call) -> web.Response:

@@ -116,9 +116,10 @@ async def account_transactions(call: Call) -> web.Response:
         call.path["address"], after, call.query["limit"], newest_first=call.query["order"]
     )
     items = []
-    for number, (height, index) in enumerate(page.locations):
+    for number, location in enumerate(page.locations):
         if number % SCAN_SLICE == SCAN_SLICE - 1:
             await asyncio.sleep(0)
+        height, index = location.height, location.index
         receipt = chain.receipt(height, index)
         if receipt is None:
             raise Problem("internal_error", "an index names a transaction that is not there")
@@ -133,7 +134,9 @@ async def account_transactions(call: Call) -> web.Response:
             }
         )
     last = page.next_cursor
-    return page_response(call, items, None if last is None else integer_position(*last))
+    return page_response(
+        call, items, None if last is None else integer_position(last.height, last.index)
+    )
 
 
 # --- Assets and organisations ---------------------------------------------------------------------

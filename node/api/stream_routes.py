@@ -24,6 +24,7 @@ from node.api.feed import (
     parse_position,
     parse_topics,
 )
+from node.api.headers import BASE_HEADERS, DATA_HEADERS
 from node.api.limits import (
     TOPICS_MAX,
     WEBSOCKET_HEARTBEAT_S,
@@ -64,10 +65,9 @@ async def events(call: Call) -> web.StreamResponse:
     with call.context.sse_clients.place(), call.context.stream(), call.cancelled_if_client_leaves():
         response = web.StreamResponse(
             headers={
+                **DATA_HEADERS,
                 "Content-Type": "text/event-stream; charset=utf-8",
-                "Cache-Control": "no-store",
                 "X-Accel-Buffering": "no",
-                "X-Content-Type-Options": "nosniff",
             }
         )
         await response.prepare(call.request)
@@ -264,6 +264,7 @@ async def websocket(call: Call) -> web.StreamResponse:
         call.context.stream(),
         call.cancelled_if_client_leaves(),
     ):
+        socket.headers.update(BASE_HEADERS)
         await socket.prepare(call.request)
         try:
             async with asyncio.TaskGroup() as group:

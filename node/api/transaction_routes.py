@@ -10,13 +10,13 @@ from ledger.json import receipt_json
 from ledger.receipt import OK_CODE
 from node.api import schemas
 from node.api.bodies import is_msgpack, parse_wire, parse_wires, read_body
+from node.api.headers import DATA_HEADERS
 from node.api.paging import integer_position, page_response, read_integer_cursor
 from node.api.parameters import DIGEST_SCHEMA, PAGE_BY_TIME, TIMEOUT, WAIT, Parameter, parse_digest
 from node.api.ports import StageTimes, SubmitResult, TransactionStatus
 from node.api.problems import Problem, problem_of_rejection
 from node.api.render import status_json, time_text
 from node.api.routing import (
-    HEADERS,
     JSON_TYPE,
     MSGPACK_TYPE,
     Answer,
@@ -189,7 +189,7 @@ async def transaction_proof(call: Call) -> web.Response:
     if proof is None:
         raise Problem("not_provable_yet", "no certified header covers its result yet")
     if call.accepts_msgpack():
-        return web.Response(body=proof, content_type=MSGPACK_TYPE, headers=HEADERS)
+        return web.Response(body=proof, content_type=MSGPACK_TYPE, headers=DATA_HEADERS)
     return json_response(
         {"id": transaction_id.hex(), "height": status.height, "proof": proof.hex()}
     )
