@@ -49,6 +49,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from consensus.activity import Activity
 from consensus.blocks import BlockTree, Gap, KnownBlock
 from consensus.catchup import CatchUp
@@ -418,7 +420,7 @@ class Engine:
             header,
             event.payload,
             certificate,
-            self._skips(parent_view),
+            self._skips(parent_view, self._view),
             self._certificates.finalization,
             vote,
         )
@@ -431,10 +433,10 @@ class Engine:
         self._outbox.emit(Broadcast(proposal))
         self._post(self._count, vote, True)
 
-    def _skips(self, parent_view: View) -> tuple[Certificate, ...]:
+    def _skips(self, parent_view: View, view: View) -> tuple[Certificate, ...]:
         """Return the newest nullifications since the parent; a receiver asks for older ones."""
-        views = range(max(parent_view + 1, self._view - SKIPS_MAX), self._view)
-        skips = (self._certificates.get(View(view), VoteKind.NULLIFY) for view in views)
+        views = range(max(parent_view + 1, view - SKIPS_MAX), view)
+        skips = (self._certificates.get(View(v), VoteKind.NULLIFY) for v in views)
         return tuple(skip for skip in skips if skip is not None)
 
     # --- voting (NO1, NO2, NU1) -------------------------------------------------------------------
@@ -732,11 +734,16 @@ class Engine:
         """Go on with every certificate that still waits for its block."""
         if self._halted is not None:
             return
-        for finalization in (self._segment, self._certificates.finalization):
-            if finalization is not None and finalization.view > self._tree.final_view:
-                self._post(self._try_commit, finalization)
-        for notarization in self._certificates.notarizations_above(self._horizon):
-            self._post(self._try_finalize, notarization)
+        for certificate in self._certified_above():
+            self._enforce(certificate)
+
+    def _certified_above(self) -> list[Certificate]:
+        """Return the certificates that lead on from the finalised block."""
+        finalizations = (self._segment, self._certificates.finalization)
+        return [
+            *(c for c in finalizations if c is not None and c.view > self._tree.final_view),
+            *self._certificates.notarizations_above(self._horizon),
+        ]
 
     def _on_verified(self, event: Verified) -> None:
         block = self._tree.get(event.block_hash)
@@ -874,14 +881,10 @@ class Engine:
         self._must_repeat = False
         self._has_declined = False
         self._pulled = CHAIN
-        self._tree.forget_not_yet()
         self._catchup.forget_requests()
-        for notarization in self._certificates.notarizations_above(self._horizon):
-            block = self._tree.get(notarization.value.block_hash)
-            if block is not None and block.payload is not None and block.verdict is None:
-                # The proposal was not enough to judge it: a whole block surely is.
-                gap = Gap(notarization.value.block_hash, block.header.height)
-                self._catchup.fetch(gap, notarization, None)
+        for certificate in self._certified_above():
+            self._judge.fetch_whole(certificate)
+        self._tree.forget_not_yet()
         self._post(self._pursue_certified)
         if self._quarantine is not None:
             self._outbox.emit(Broadcast(StatusRequest(self._quarantine.nonce)))
@@ -984,8 +987,17 @@ class Engine:
             self._answer(peer, "page", request.first, message)
 
     def _on_get_proposal(self, peer: PeerId, request: GetProposal) -> None:
-        if request.epoch == self._config.epoch:
-            self._answer(peer, "proposal", request.view, self._proposals.get(request.view))
+        """AN1: repeat a proposal this node voted for, with certificates that it has checked itself."""
+        proposal = self._proposals.get(request.view)
+        vote = self._guard.made(request.view, VoteKind.NOTARIZE)
+        if request.epoch != self._config.epoch or proposal is None or vote is None:
+            return
+        checked = msgspec.structs.replace(
+            proposal,
+            skips=self._skips(proposal.value.parent_view, proposal.view),
+            finalization=self._certificates.finalization,
+        )
+        self._answer(peer, "proposal", request.view, checked)
 
     def _answer(
         self,

@@ -93,6 +93,14 @@ class Judge:
             self._judge(lowest_hash, block)
         return Verdict.INVALID if block.verdict is Verdict.INVALID else Verdict.NOT_YET
 
+    def fetch_whole(self, certificate: Certificate) -> None:
+        """Fetch what keeps a certified block from being judged, if that is a proposal's payload."""
+        lowest = self._tree.lowest_unsound(certificate.value.block_hash)
+        if isinstance(lowest, tuple) and not isinstance(lowest, Gap):
+            block_hash, block = lowest
+            if block.payload is not None and (block.is_asked or block.verdict is not None):
+                self._catchup.fetch(Gap(block_hash, block.header.height), certificate, None)
+
     def matches(self, block: KnownBlock, view: View, value: Value) -> bool:
         """Tell whether a statement of this view about this value describes the block truly."""
         return block.header.view == view and block.parent_view in (None, value.parent_view)
