@@ -64,7 +64,7 @@ class SignatureEntry(Struct, array_like=True, frozen=True, gc=False, forbid_unkn
 class Transaction(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """A signed list of operations that take effect together or not at all."""
 
-    version: int
+    version: Annotated[int, Meta(ge=0)]
     """:data:`TRANSACTION_VERSION`."""
     sender: AddressField
     nonce: Annotated[Nonce, Meta(ge=0)]
@@ -188,11 +188,10 @@ def sign_transaction(
     Raises EncodingError, TransactionError or ValueFormError where nodes would refuse it.
     """
     fields = (TRANSACTION_VERSION, sender, nonce, valid_until, tuple(operations), memo)
-    preimage = TRANSACTION_TAG + chain_id + encode(fields)
-    ordered = sorted(keys, key=lambda key: key.public_key)
-    signatures = [SignatureEntry(key.public_key, key.sign(preimage)) for key in ordered]
     try:
-        wire = encode((*fields, signatures))
+        preimage = TRANSACTION_TAG + chain_id + encode(fields)
     except OverflowError as error:
         raise MalformedEncoding(f"transaction: {error}") from error
-    return decode_transaction(chain_id, wire).wire
+    ordered = sorted(keys, key=lambda key: key.public_key)
+    signatures = [SignatureEntry(key.public_key, key.sign(preimage)) for key in ordered]
+    return decode_transaction(chain_id, encode((*fields, signatures))).wire

@@ -83,14 +83,18 @@ class BlockExecution:
 
     def __init__(self, state: State, header: Header) -> None:
         """Raise InvariantViolation unless the block is the next one."""
-        if header.height != state.height + 1:
-            raise InvariantViolation(
-                "block_order", f"executed up to {state.height}, asked for {header.height}"
-            )
         self._state = state
         self._header = header
+        self._check_order()
         self._view = View(state.record, header.height, header.time_ms)
         self._receipts: list[Receipt] = []
+
+    def _check_order(self) -> None:
+        if self._header.height != self._state.height + 1:
+            raise InvariantViolation(
+                "block_order",
+                f"executed up to {self._state.height}, asked for {self._header.height}",
+            )
 
     def apply(self, decoded: DecodedTransaction) -> Receipt:
         """Execute one transaction and record its receipt; never raises for what senders wrote."""
@@ -113,6 +117,7 @@ class BlockExecution:
 
         Raises InvariantViolation; then the node must stop before anything is stored.
         """
+        self._check_order()
         state = self._state
         view = self._view
         check_invariants(view)
