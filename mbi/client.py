@@ -29,6 +29,8 @@ POLL_MAX_S: Final = 1.0
 FINAL_STATES: Final = frozenset({"finalized", "failed", "rejected", "expired"})
 """Once a transaction is in one of these states, it stays there."""
 PAGE_MAX: Final = 100
+SERVER_WAIT_S: Final = 30.0
+"""Longest wait that a node grants to one request."""
 
 
 class AsyncClient:
@@ -119,6 +121,19 @@ class AsyncClient:
     async def submit(self, wire: bytes, wait_s: float | None = None) -> SubmitAnswer:
         """Post a signed transaction; with ``wait_s`` return when it is final or time is over."""
         return calls.submit_answer(await self.send(calls.submit(wire, wait_s)))
+
+    async def submit_and_wait(self, wire: bytes, timeout: float) -> SubmitAnswer:
+        """Post a signed transaction and wait until it is final in any way.
+
+        Raises :class:`OutcomeUnknown` when the time is over; the node itself waits for
+        :data:`SERVER_WAIT_S` at most, so longer waits go on by asking.
+        """
+        started = time.monotonic()
+        answer = await self.submit(wire, min(timeout, SERVER_WAIT_S))
+        if answer.status in FINAL_STATES:
+            return answer
+        left = timeout - (time.monotonic() - started)
+        return await self.wait_final(answer.id, max(0.0, left))
 
     async def submit_batch(self, wires: Sequence[bytes]) -> list[SubmitAnswer]:
         """Post several signed transactions; one answer for each, in order."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from mbi import calls
 from mbi.calls import Call, Json, SubmitAnswer
-from mbi.client import FINAL_STATES, PAGE_MAX, POLL_FIRST_S, POLL_MAX_S, TIMEOUT_S
+from mbi.client import FINAL_STATES, PAGE_MAX, POLL_FIRST_S, POLL_MAX_S, SERVER_WAIT_S, TIMEOUT_S
 from mbi.errors import ApiProblem, OutcomeUnknown
 
 if TYPE_CHECKING:
@@ -101,6 +101,19 @@ class Client:
     def submit(self, wire: bytes, wait_s: float | None = None) -> SubmitAnswer:
         """Post a signed transaction; with ``wait_s`` return when it is final or time is over."""
         return calls.submit_answer(self.send(calls.submit(wire, wait_s)))
+
+    def submit_and_wait(self, wire: bytes, timeout: float) -> SubmitAnswer:
+        """Post a signed transaction and wait until it is final in any way.
+
+        Raises :class:`OutcomeUnknown` when the time is over; the node itself waits for
+        :data:`SERVER_WAIT_S` at most, so longer waits go on by asking.
+        """
+        started = time.monotonic()
+        answer = self.submit(wire, min(timeout, SERVER_WAIT_S))
+        if answer.status in FINAL_STATES:
+            return answer
+        left = timeout - (time.monotonic() - started)
+        return self.wait_final(answer.id, max(0.0, left))
 
     def submit_batch(self, wires: Sequence[bytes]) -> Sequence[SubmitAnswer]:
         """Post several signed transactions; one answer for each, in order."""

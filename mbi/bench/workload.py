@@ -12,15 +12,15 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from ledger.address import address_of, format_address
-from ledger.crypto import SigningKey
+from ledger.crypto import SigningKey, sha256
 from ledger.operations import RegisterAccount, Transfer
 from ledger.records import KeyWeight
-from ledger.transaction import OPERATIONS_MAX, decode_transaction, sign_transaction
+from ledger.transaction import OPERATIONS_MAX, TRANSACTION_TAG, TRANSACTION_VERSION
 from ledger.types import Address, Amount, Digest
 from mbi.bench.target import Target
 from mbi.client import AsyncClient
@@ -104,21 +104,22 @@ async def sign_transfers(
         (Transfer(None, receiver, accounts.asset, Amount(1)),) for receiver in accounts.receivers
     ]
     wires: list[bytes] = []
-    first_nonce = secrets.randbits(48) << 16
+    first_nonce = secrets.randbits(32) << 31
     for number in range(count):
         sender = number % pairs
-        wire = sign_transaction(
-            chain_id,
+        # Each round of senders meets the receivers in another order.
+        moved = operations[(number + number // pairs) % pairs]
+        fields = (
+            TRANSACTION_VERSION,
             senders[sender],
             first_nonce + number,
             valid_until,
-            # Each round of senders meets the receivers in another order.
-            operations[(number + number // pairs) % pairs],
+            moved,
             "",
-            (accounts.senders[sender],),
         )
+        identifier, wire = _sign(chain_id, fields, accounts.senders[sender])
         wires.append(wire)
-        prepared.ids.append(decode_transaction(chain_id, wire).id)
+        prepared.ids.append(identifier)
         prepared.senders.append(sender)
         prepared.amounts.append(1)
         if len(wires) == batch or number == count - 1:
@@ -128,6 +129,13 @@ async def sign_transfers(
             progress(SIGN_CHUNK)
             await asyncio.sleep(0)
     return prepared
+
+
+def _sign(chain_id: Digest, fields: tuple[Any, ...], key: SigningKey) -> tuple[Digest, bytes]:
+    """Return id and bytes: ``sign_transaction`` without its checks, at a third of the cost."""
+    preimage = TRANSACTION_TAG + chain_id + _encode(fields)
+    signatures = ((key.public_key, key.sign(preimage)),)
+    return sha256(preimage), _encode((*fields, signatures))
 
 
 async def _send_all(client: AsyncClient, wires: Sequence[bytes]) -> None:

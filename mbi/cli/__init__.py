@@ -59,9 +59,11 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; return the exit code. Every expected error becomes one clear line."""
-    options = Options()
+    words = sys.argv[1:] if arguments is None else arguments
+    # Known before parsing, so that an error in the words before it is printed as JSON, too.
+    options = Options(is_json="--json" in words)
     try:
-        cli.main(arguments, prog_name="mbi", standalone_mode=False, obj=options)
+        cli.main(words, prog_name="mbi", standalone_mode=False, obj=options)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.UsageError as error:

@@ -25,6 +25,9 @@ from mbi.cli.tx_sign import (
     signed_document,
     write_result,
 )
+from mbi.cli.tx_sign import (
+    send as send_signed,
+)
 from mbi.drafts import Draft, operation_fields
 from mbi.errors import UsageError
 from mbi.keystore import KeyStore, address_text
@@ -153,12 +156,10 @@ def submit(
         return
     if signers:
         raise UsageError(f"{file} is signed already; add signatures with: mbi tx sign")
-    client = session.client()
     if options["dry_run"]:
-        show_outcome(session, client.simulate(found))
-        return
-    wait_s = session.wait_s(WAIT_S) if options["wait"] else None
-    show_answer(session, client.submit(found, wait_s), is_waiting=wait_s is not None)
+        show_outcome(session, session.client().simulate(found))
+    else:
+        send_signed(session, found, is_waiting=options["wait"])
 
 
 @tx.command()
@@ -183,7 +184,7 @@ def wait_final(session: Session, transaction_id: str) -> None:
       mbi tx wait 5f0c... --timeout 60
     """
     answer = session.client().wait_final(transaction_id, session.wait_s(WAIT_S))
-    show_answer(session, answer, is_waiting=True)
+    show_answer(session, answer)
 
 
 @tx.command()

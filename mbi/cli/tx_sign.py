@@ -17,7 +17,7 @@ from mbi.calls import Json, SubmitAnswer
 from mbi.cli.base import MbiCommand, Session, any_path, pass_session
 from mbi.cli.secret_input import keys_option, open_store
 from mbi.drafts import FILE_BYTES_MAX, Draft, field_kind, field_types, operation_fields, parse_file
-from mbi.errors import OperationFailed, OutcomeUnknown, UsageError
+from mbi.errors import OperationFailed, UsageError
 from mbi.keyfiles import create_private_file
 from mbi.keystore import KeyStore
 from mbi.wallet import VALID_FOR_S, SignedTransaction, Wallet, operation, parse_account
@@ -124,22 +124,25 @@ def finish(
         show_outcome(session, client.simulate(signed.wire))
         return
     session.output.note(f"sending {signed.id}")
-    wait_s = session.wait_s(WAIT_S) if options["wait"] else None
-    show_answer(session, client.submit(signed.wire, wait_s), is_waiting=wait_s is not None)
+    send(session, signed.wire, is_waiting=options["wait"])
 
 
-def show_answer(session: Session, answer: SubmitAnswer, *, is_waiting: bool) -> None:
-    """Print what became of a transaction; raises if it failed, or is not final when waited for."""
+def send(session: Session, wire: bytes, *, is_waiting: bool) -> None:
+    """Submit signed bytes and print what became of them."""
+    client = session.client()
+    if is_waiting:
+        show_answer(session, client.submit_and_wait(wire, session.wait_s(WAIT_S)))
+    else:
+        show_answer(session, client.submit(wire))
+
+
+def show_answer(session: Session, answer: SubmitAnswer) -> None:
+    """Print what became of a transaction; raises if it failed."""
     document, status = answer.document, answer.status
     code = document.get("code") or (document.get("receipt") or {}).get("code")
     if status in ("failed", "rejected", "expired"):
         reason = document.get("detail") or "see the receipt: mbi tx status " + answer.id
         raise OperationFailed(f"transaction {answer.id} {status}: {code}: {reason}")
-    if is_waiting and status != "finalized":
-        raise OutcomeUnknown(
-            f"transaction {answer.id} is {status} and not yet final; ask again with: "
-            f"mbi tx wait {answer.id}"
-        )
     session.output.document(document)
     height = document.get("height")
     where = f" in block {height}" if height is not None else ""
