@@ -217,8 +217,11 @@ class Node:
 
     def request_proposal(self, request: RequestProposal) -> None:
         """Build at once: it takes about a millisecond for a full block."""
-        self.driver.post(self.application.build(request))
-        self._work_changed()
+        built = self.application.build(request)
+        self.driver.post(built)
+        # Nothing was built although work waits: only an execution result can change that.
+        if built.header is not None:
+            self._work_changed()
 
     def request_verification(self, request: RequestVerification) -> None:
         """Judge in a task of its own: transactions may have to be fetched."""
@@ -240,11 +243,11 @@ class Node:
 
     def finalize(self, effect: Finalize) -> None:
         """Hand final blocks to the executor."""
-        last = effect.blocks[-1]
+        certified = effect.certificate.value.block_hash
         for digest in effect.blocks:
             block = self.pool.require(digest)
             self.progress.finalized(block.header.height, now_ms())
-            self.executor.enqueue(block, effect.certificate if digest == last else None)
+            self.executor.enqueue(block, effect.certificate if digest == certified else None)
 
     def report_evidence(self, effect: ReportEvidence) -> None:
         """Log and count; what follows on chain is for governance."""

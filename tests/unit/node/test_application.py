@@ -1,0 +1,263 @@
+"""The application: what it builds, it accepts; every other body gets the verdict the rules say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+import pytest
+
+from consensus.effects import RequestProposal, RequestVerification
+from consensus.genesis import validator_set_of
+from consensus.inputs import Verdict
+from ledger.block import Header, block_hash
+from ledger.block_rules import UsedNonces, transactions_root
+from ledger.genesis import genesis_block
+from ledger.operations.assets import Transfer
+from ledger.transaction import DecodedTransaction
+from ledger.types import Amount, Digest, Height, TimeMs, View
+from node.application import EXECUTION_LAG_MAX, TIME_AHEAD_MS_MAX, Application
+from node.block_pool import BlockPool, PoolBlock
+from node.mempool import Mempool
+from tests.unit.ledger.builders import GENESIS_TIME_MS, MYR, Chain, address
+
+NOW = GENESIS_TIME_MS + 500
+
+
+@dataclass
+class Bench:
+    """An application with its surroundings in the test's hand."""
+
+    chain: Chain = field(default_factory=Chain)
+    mempool: Mempool = field(default_factory=lambda: Mempool({}))
+    pool: BlockPool = field(default_factory=BlockPool)
+    used: UsedNonces = field(default_factory=UsedNonces)
+    executed: Height = Height(0)
+    now_ms: int = NOW
+    elsewhere: dict[Digest, DecodedTransaction] = field(default_factory=dict)
+    """Transactions that peers would deliver."""
+    asked: list[Mapping[int, Digest]] = field(default_factory=list)
+    application: Application = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.genesis = genesis_block(self.chain.genesis)
+        self.application = Application(
+            self.chain.genesis,
+            self.chain.chain_id,
+            validator_set_of(self.chain.genesis),
+            mempool=self.mempool,
+            pool=self.pool,
+            used=self.used,
+            roots_at=self.roots_at,
+            executed_height=lambda: self.executed,
+            source=self,
+            now_ms=lambda: TimeMs(self.now_ms),
+        )
+
+    def roots_at(self, height: Height) -> tuple[Digest, Digest] | None:
+        if height > self.executed:
+            return None
+        return self.chain.state.root, self.chain.state.history.root
+
+    async def transactions(
+        self, request: RequestVerification, missing: Mapping[int, Digest]
+    ) -> dict[Digest, DecodedTransaction]:
+        self.asked.append(missing)
+        wanted = missing.values()
+        return {digest: self.elsewhere[digest] for digest in wanted if digest in self.elsewhere}
+
+    def transfer(self, *, nonce: int | None = None, valid_until: int = NOW + 60_000) -> Any:
+        operation = Transfer(None, address("bob"), MYR, Amount(1))
+        return self.chain.transaction("alice", operation, nonce=nonce, valid_until=valid_until)
+
+    def pend(self, count: int = 1, **changes: Any) -> list[DecodedTransaction]:
+        transactions = [self.transfer(**changes) for _ in range(count)]
+        for transaction in transactions:
+            self.mempool.add(transaction, "bank", TimeMs(NOW))
+        return transactions
+
+    def build(self, parent: Header | None = None, *, empty_allowed: bool = True) -> Header | None:
+        request = RequestProposal(View(1), parent or self.genesis, None, 0, empty_allowed)
+        built = self.application.build(request)
+        return built.header
+
+    def built(self, parent: Header | None = None) -> PoolBlock:
+        header = self.build(parent)
+        assert header is not None
+        block = self.pool.get(block_hash(self.chain.chain_id, header))
+        assert block is not None
+        return block
+
+    async def judge(self, block: PoolBlock, **changes: Any) -> Verdict:
+        """Let a second node judge the block, with some header fields changed."""
+        header = msgspec.structs.replace(block.header, **changes)
+        digest = block_hash(self.chain.chain_id, header)
+        payload = b"".join(transaction.wire_hash for transaction in block.transactions)
+        request = RequestVerification(digest, header, payload, None)
+        return await self.application.judge(request)
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+def test_a_block_extends_its_parent_and_certifies_what_is_executed(bench: Bench) -> None:
+    transactions = bench.pend(3)
+    block = bench.built()
+    header = block.header
+    assert list(block.transactions) == transactions
+    assert (header.height, header.executed_height) == (1, 0)
+    assert header.parent_hash == block_hash(bench.chain.chain_id, bench.genesis)
+    assert header.previous_boundary_hash == header.parent_hash
+    assert header.time_ms == NOW
+    assert (header.state_root, header.history_root) == bench.roots_at(Height(0))
+
+
+def test_time_grows_even_if_the_clock_stands_still(bench: Bench) -> None:
+    """R1: block time strictly grows."""
+    first = bench.built().header
+    assert bench.built(first).header.time_ms == first.time_ms + 1
+
+
+def test_nothing_is_built_without_need(bench: Bench) -> None:
+    assert bench.build(empty_allowed=False) is None
+    bench.pend()
+    assert bench.build(empty_allowed=False) is not None
+
+
+def test_a_child_does_not_repeat_its_ancestors_transactions(bench: Bench) -> None:
+    first = bench.pend(2)
+    parent = bench.built()
+    second = bench.pend(1)
+    child = bench.built(parent.header)
+    assert list(parent.transactions) == first
+    assert list(child.transactions) == second
+
+
+def test_used_nonces_and_foreign_validity_windows_are_left_out(bench: Bench) -> None:
+    """T6, R2: what would make the block invalid never enters it."""
+    (replayed,) = bench.pend(1, nonce=77)
+    bench.used.add_block(TimeMs(GENESIS_TIME_MS), [replayed])
+    bench.pend(1, valid_until=NOW - 1)
+    bench.pend(1, valid_until=NOW + 600_001)
+    (good,) = bench.pend(1)
+    assert list(bench.built().transactions) == [good]
+
+
+def test_far_above_the_executed_height_blocks_are_empty(bench: Bench) -> None:
+    """C14: back-pressure: a block further than the lag above execution carries nothing."""
+    parent = msgspec.structs.replace(bench.genesis, height=Height(EXECUTION_LAG_MAX))
+    bench.pend()
+    header = bench.build(parent)
+    assert header is not None
+    assert header.transaction_count == 0
+
+
+def test_nothing_is_built_on_a_parent_that_knows_more_than_we_executed(bench: Bench) -> None:
+    ahead = msgspec.structs.replace(bench.genesis, height=Height(5), executed_height=Height(4))
+    assert bench.build(ahead) is None
+
+
+async def test_what_one_node_builds_another_accepts(bench: Bench) -> None:
+    bench.pend(3)
+    block = bench.built()
+    bench.pool.executed(Height(0))
+    other = Bench(chain=bench.chain, mempool=bench.mempool)
+    assert await other.judge(block) is Verdict.VALID
+    assert other.pool.get(block.block_hash) is not None
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"transactions_root": Digest(bytes(32))}, Verdict.NOT_YET),
+        ({"transaction_count": 2}, Verdict.INVALID),
+        ({"body_bytes": 1}, Verdict.INVALID),
+        ({"state_root": Digest(bytes(32))}, Verdict.INVALID),
+        ({"history_root": Digest(bytes(32))}, Verdict.INVALID),
+        ({"time_ms": TimeMs(NOW + 60_001)}, Verdict.INVALID),
+        ({"executed_height": Height(1)}, Verdict.NOT_YET),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+async def test_a_wrong_header_field_changes_the_verdict(
+    bench: Bench, changes: dict[str, Any], expected: Verdict
+) -> None:
+    """C8: one mutation per field that the application judges."""
+    bench.pend(3)
+    block = bench.built()
+    judge = Bench(chain=bench.chain, mempool=bench.mempool, now_ms=NOW + 60_001)
+    assert await judge.judge(block, **changes) is expected
+
+
+async def test_a_block_from_the_future_waits(bench: Bench) -> None:
+    """R1: a leader's fast clock costs time, never a wrong verdict."""
+    bench.pend()
+    block = bench.built()
+    other = Bench(chain=bench.chain, mempool=bench.mempool, now_ms=NOW - TIME_AHEAD_MS_MAX - 1)
+    assert await other.judge(block) is Verdict.NOT_YET
+    other.now_ms += 1
+    assert await other.judge(block) is Verdict.VALID
+
+
+async def test_missing_transactions_are_asked_for_by_position(bench: Bench) -> None:
+    transactions = bench.pend(3)
+    block = bench.built()
+    other = Bench(chain=bench.chain)
+    other.mempool.add(transactions[1], "bank", TimeMs(NOW))
+    assert await other.judge(block) is Verdict.NOT_YET
+    assert [sorted(missing) for missing in other.asked] == [[0, 2]]
+    other.elsewhere = {transaction.wire_hash: transaction for transaction in transactions}
+    assert await other.judge(block) is Verdict.VALID
+
+
+async def test_a_block_with_one_nonce_twice_is_invalid(bench: Bench) -> None:
+    """T6: a block with both transactions of one (sender, nonce) is invalid."""
+    first, second = bench.transfer(nonce=3), bench.transfer(nonce=3, valid_until=NOW + 1)
+    first_block = PoolBlock(Digest(bytes(32)), bench.genesis, b"", [first, second])
+    bench.pend()
+    header = msgspec.structs.replace(
+        bench.built().header,
+        transactions_root=transactions_root([first.wire_hash, second.wire_hash]),
+        transaction_count=2,
+        body_bytes=len(first.wire) + len(second.wire),
+    )
+    bench.elsewhere = {item.wire_hash: item for item in (first, second)}
+    first_block.header = header
+    assert await bench.judge(first_block) is Verdict.INVALID
+
+
+async def test_a_transaction_of_an_ancestor_makes_a_block_invalid(bench: Bench) -> None:
+    """T6: replay in a later block."""
+    bench.pend()
+    parent = bench.built()
+    child = msgspec.structs.replace(
+        parent.header, height=Height(2), parent_hash=parent.block_hash, time_ms=TimeMs(NOW + 1)
+    )
+    replay = PoolBlock(Digest(bytes(32)), child, b"", parent.transactions)
+    assert await bench.judge(replay) is Verdict.INVALID
+
+
+@pytest.mark.parametrize("payload", [b"", b"short", bytes(32), bytes(64)])
+async def test_a_payload_that_does_not_match_the_header_says_nothing_about_the_block(
+    bench: Bench, payload: bytes
+) -> None:
+    """C8: whoever relays a proposal can forge its payload; the block must stay acceptable."""
+    bench.pend()
+    block = bench.built()
+    other = Bench(chain=bench.chain, mempool=bench.mempool)
+    request = RequestVerification(block.block_hash, block.header, payload, None)
+    assert await other.application.judge(request) is Verdict.NOT_YET
+    assert other.asked == []
+    assert await other.judge(block) is Verdict.VALID
+
+
+def test_work_is_pending_until_a_block_contains_it(bench: Bench) -> None:
+    assert not bench.application.has_work()
+    bench.pend()
+    assert bench.application.has_work()
+    bench.built()
+    assert not bench.application.has_work()

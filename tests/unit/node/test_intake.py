@@ -1,0 +1,229 @@
+"""The intake: cheap checks before the signature, one result per item, nothing lost on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+import pytest
+import pytest_asyncio
+
+from consensus.inputs import PeerId
+from ledger.block_rules import UsedNonces
+from ledger.operations.assets import Transfer
+from ledger.types import Amount, Digest, Height, TimeMs
+from node import intake as module
+from node.api.ports import SubmitResult
+from node.intake import Intake, Lookup
+from node.mempool import Mempool
+from node.verifier import Verifier
+from tests.unit.ledger.builders import GENESIS_TIME_MS, MYR, Chain, address
+
+PEER = PeerId(b"p" * 32)
+DEADLINE_S = 5.0
+
+
+@dataclass
+class Desk:
+    """An intake with its surroundings recorded."""
+
+    chain: Chain = field(default_factory=Chain)
+    mempool: Mempool = field(default_factory=lambda: Mempool({}))
+    verifier: Verifier = field(default_factory=Verifier)
+    used: UsedNonces = field(default_factory=UsedNonces)
+    heights: dict[Digest, Height] = field(default_factory=dict)
+    published: list[tuple[list[bytes], PeerId | None]] = field(default_factory=list)
+    penalties: list[str] = field(default_factory=list)
+    admitted: int = 0
+    intake: Intake = field(init=False)
+
+    def __post_init__(self) -> None:
+        def on_admitted() -> None:
+            self.admitted += 1
+
+        self.intake = Intake(
+            self.chain.chain_id,
+            self.mempool,
+            self.verifier,
+            state=lambda: self.chain.state,
+            lookup=Lookup(self.used, self.heights.get),
+            now_ms=lambda: TimeMs(GENESIS_TIME_MS),
+            publish=lambda wires, source: self.published.append((list(wires), source)),
+            on_admitted=on_admitted,
+            penalise=lambda _, reason: self.penalties.append(reason),
+        )
+
+    def wire(self, sender: str = "alice", *, nonce: int | None = None) -> bytes:
+        operation = Transfer(None, address("bob"), MYR, Amount(1))
+        return self.chain.wire(sender, operation, nonce=nonce)
+
+    async def submit_one(self, wire: bytes) -> SubmitResult:
+        (result,) = await self.intake.submit([wire])
+        return result
+
+
+@pytest_asyncio.fixture
+async def desk() -> AsyncIterator[Desk]:
+    desk = Desk()
+    task = asyncio.create_task(desk.intake.run())
+    yield desk
+    task.cancel()
+    desk.verifier.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Give the loop turns until the condition holds."""
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def damaged(wire: bytes) -> bytes:
+    """Flip a bit of the signature's S that keeps it below the group order."""
+    return wire[:-32] + bytes([wire[-32] ^ 1]) + wire[-31:]
+
+
+async def test_a_good_transaction_is_accepted_published_and_announced(desk: Desk) -> None:
+    wire = desk.wire()
+    result = await desk.submit_one(wire)
+    assert result.status == "accepted"
+    assert desk.published == [([wire], None)]
+    assert desk.admitted == 1
+    assert len(desk.mempool) == 1
+
+
+async def test_posting_the_same_bytes_again_is_known(desk: Desk) -> None:
+    wire = desk.wire()
+    first = await desk.submit_one(wire)
+    again = await desk.submit_one(wire)
+    assert (again.status, again.id) == ("known", first.id)
+    assert len(desk.published) == 1
+
+
+async def test_a_batch_has_one_result_per_item_in_order(desk: Desk) -> None:
+    good = desk.wire()
+    results = await desk.intake.submit([good, b"\x90", damaged(desk.wire()), good, desk.wire()])
+    assert [(result.status, result.code) for result in results] == [
+        ("accepted", None),
+        ("rejected", "malformed_encoding"),
+        ("rejected", "bad_signature"),
+        ("known", None),
+        ("accepted", None),
+    ]
+
+
+async def test_a_bad_signature_is_refused_and_not_remembered_against_the_sender(
+    desk: Desk,
+) -> None:
+    """T3: anybody can post a bad signature under the id of another's transaction."""
+    wire = desk.wire()
+    result = await desk.submit_one(damaged(wire))
+    assert result.code == "bad_signature"
+    assert result.id is not None
+    assert desk.mempool.outcome(result.id) is None
+    assert (await desk.submit_one(wire)).status == "accepted"
+
+
+async def test_an_unregistered_sender_is_refused_before_the_signature_is_checked(
+    desk: Desk,
+) -> None:
+    result = await desk.submit_one(damaged(desk.wire("mallory")))
+    assert result.code == "account_unknown"
+    assert desk.verifier.signatures_total == 0
+
+
+async def test_a_final_transaction_is_reported_with_its_height(desk: Desk) -> None:
+    """T6: replaying a finalised transaction changes nothing and says where it is."""
+    operation = Transfer(None, address("bob"), MYR, Amount(1))
+    transaction = desk.chain.transaction("alice", operation)
+    desk.used.add_block(TimeMs(GENESIS_TIME_MS), [transaction])
+    desk.heights[transaction.id] = Height(9)
+    result = await desk.submit_one(transaction.wire)
+    assert (result.status, result.height) == ("finalized", 9)
+
+
+async def test_a_used_nonce_is_refused(desk: Desk) -> None:
+    """T6: same nonce, two bodies: the second is refused once the first is final."""
+    operation = Transfer(None, address("bob"), MYR, Amount(2))
+    transaction = desk.chain.transaction("alice", operation, nonce=5)
+    desk.used.add_block(TimeMs(GENESIS_TIME_MS), [transaction])
+    result = await desk.submit_one(desk.wire(nonce=5))
+    assert result.code == "nonce_used"
+
+
+async def test_an_expired_transaction_is_refused_with_its_time(desk: Desk) -> None:
+    operation = Transfer(None, address("bob"), MYR, Amount(1))
+    wire = desk.chain.wire("alice", operation, valid_until=GENESIS_TIME_MS - 1)
+    result = await desk.submit_one(wire)
+    assert result.code == "expired"
+    assert str(GENESIS_TIME_MS - 1) in (result.detail or "")
+
+
+async def test_a_temporary_refusal_says_when_to_try_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.mempool.TRANSACTIONS_MAX", 0)
+    result = await desk.submit_one(desk.wire())
+    assert (result.code, result.retry_after_s) == ("mempool_full", module.RETRY_AFTER_S)
+    assert desk.intake.refused["mempool_full"] == 1
+
+
+async def test_gossip_is_verified_admitted_and_passed_on_with_its_source(desk: Desk) -> None:
+    wires = [desk.wire() for _ in range(3)]
+    desk.intake.receive(PEER, wires)
+    await until(lambda: len(desk.mempool) == 3)
+    assert desk.published == [(wires, PEER)]
+
+
+async def test_a_peer_that_sends_rubbish_is_penalised(desk: Desk) -> None:
+    desk.intake.receive(PEER, [b"\xc1", damaged(desk.wire())])
+    await until(lambda: len(desk.penalties) == 2)
+    assert desk.penalties == ["malformed_encoding", "bad_signature"]
+    assert len(desk.mempool) == 0
+
+
+async def test_a_copy_in_the_queue_is_not_verified_twice(desk: Desk) -> None:
+    wire = desk.wire()
+    desk.intake.receive(PEER, [wire, wire])
+    desk.intake.receive(PEER, [wire])
+    await until(lambda: len(desk.mempool) == 1)
+    assert desk.verifier.signatures_total == 1
+
+
+async def test_the_gossip_queue_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GOSSIP_QUEUE_MAX", 2)
+    desk.intake.receive(PEER, [desk.wire() for _ in range(5)])
+    assert desk.intake.refused["gossip_queue_full"] == 3
+
+
+async def test_arrival_ends_when_the_last_transaction_is_pending(desk: Desk) -> None:
+    wire = desk.wire()
+    digest = module.wire_hash(wire)
+    waiting = asyncio.create_task(desk.intake.arrival([digest], DEADLINE_S))
+    await asyncio.sleep(0)
+    await desk.submit_one(wire)
+    async with asyncio.timeout(DEADLINE_S / 2):
+        await waiting
+    assert desk.intake.pending(digest) is not None
+
+
+async def test_arrival_gives_up_after_its_time(desk: Desk) -> None:
+    await desk.intake.arrival([Digest(bytes(32))], 0.01)
+    assert desk.intake.pending(Digest(bytes(32))) is None
+
+
+async def test_transactions_of_a_block_are_verified_only_if_they_are_not_pending(
+    desk: Desk,
+) -> None:
+    pending, fresh = desk.wire(), desk.wire()
+    await desk.submit_one(pending)
+    before = desk.verifier.signatures_total
+    decoded = await desk.intake.decode_verified([pending, fresh])
+    assert [transaction.wire for transaction in decoded] == [pending, fresh]
+    assert desk.verifier.signatures_total == before + 1
+
+
+async def test_a_block_with_a_bad_signature_is_refused(desk: Desk) -> None:
+    with pytest.raises(module.LedgerError, match="bad signature"):
+        await desk.intake.decode_verified([damaged(desk.wire())])
