@@ -1,7 +1,7 @@
 """The node process: ``python -m node``.
 
     python -m node [start] --home HOME      run the node until SIGTERM or SIGINT
-    python -m node init --home HOME         make its empty database (once); --rejoin after losing one
+    python -m node init --home HOME         make its empty database; --rejoin after losing one
     python -m node audit --home HOME        replay the data directory
 
 ``mbi node`` wraps these. Exit codes: 0 stopped or done, 1 failed, 2 configuration, 5 integrity

@@ -194,11 +194,5 @@ class Tasks:
         self._running[key] = self._group.create_task(run(), name=str(key))
         return True
 
-    def cancel(self, key: object) -> None:
-        """Cancel the work with this key, if it runs."""
-        task = self._running.get(key)
-        if task is not None:
-            task.cancel()
-
     def __len__(self) -> int:
         return len(self._running)

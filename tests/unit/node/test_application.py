@@ -34,7 +34,7 @@ class Bench:
     mempool: Mempool = field(default_factory=lambda: Mempool({}))
     pool: BlockPool = field(default_factory=BlockPool)
     used: UsedNonces = field(default_factory=UsedNonces)
-    executed: Height = Height(0)
+    executed: Height = field(default_factory=lambda: Height(0))
     now_ms: int = NOW
     elsewhere: dict[Digest, DecodedTransaction] = field(default_factory=dict)
     """Transactions that peers would deliver."""

@@ -11,7 +11,9 @@ import pytest_asyncio
 
 from consensus.inputs import PeerId
 from ledger.block_rules import UsedNonces
+from ledger.errors import LedgerError
 from ledger.operations.assets import Transfer
+from ledger.transaction import wire_hash
 from ledger.types import Amount, Digest, Height, TimeMs
 from node import intake as module
 from node.api.ports import SubmitResult
@@ -75,7 +77,7 @@ async def desk() -> AsyncIterator[Desk]:
 async def until(condition: Callable[[], bool]) -> None:
     """Give the loop turns until the condition holds."""
     async with asyncio.timeout(DEADLINE_S):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - gives turns, does not wait for time
             await asyncio.sleep(0)
 
 
@@ -199,7 +201,7 @@ async def test_the_gossip_queue_is_bounded(desk: Desk, monkeypatch: pytest.Monke
 
 async def test_arrival_ends_when_the_last_transaction_is_pending(desk: Desk) -> None:
     wire = desk.wire()
-    digest = module.wire_hash(wire)
+    digest = wire_hash(wire)
     waiting = asyncio.create_task(desk.intake.arrival([digest], DEADLINE_S))
     await asyncio.sleep(0)
     await desk.submit_one(wire)
@@ -225,5 +227,5 @@ async def test_transactions_of_a_block_are_verified_only_if_they_are_not_pending
 
 
 async def test_a_block_with_a_bad_signature_is_refused(desk: Desk) -> None:
-    with pytest.raises(module.LedgerError, match="bad signature"):
+    with pytest.raises(LedgerError, match="bad signature"):
         await desk.intake.decode_verified([damaged(desk.wire())])
