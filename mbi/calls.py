@@ -18,6 +18,16 @@ from mbi.errors import ApiProblem, OutcomeUnknown, Unreachable, UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+TIMEOUT_S: Final = 10.0
+"""How long a client waits for an answer unless told otherwise."""
+POLL_FIRST_S: Final = 0.05
+POLL_MAX_S: Final = 1.0
+FINAL_STATES: Final = frozenset({"finalized", "failed", "rejected", "expired"})
+"""Once a transaction is in one of these states, it stays there."""
+PAGE_MAX: Final = 100
+SERVER_WAIT_S: Final = 30.0
+"""Longest wait that a node grants to one request."""
+
 MSGPACK: Final = "application/msgpack"
 ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 """A node's largest answer is a page of whole blocks; more is no answer of a node."""

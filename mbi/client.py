@@ -12,25 +12,26 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from mbi import calls
-from mbi.calls import Call, Json, SubmitAnswer
+from mbi.calls import (
+    FINAL_STATES,
+    PAGE_MAX,
+    POLL_FIRST_S,
+    POLL_MAX_S,
+    SERVER_WAIT_S,
+    TIMEOUT_S,
+    Call,
+    Json,
+    SubmitAnswer,
+)
 from mbi.errors import ApiProblem, OutcomeUnknown
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
-
-TIMEOUT_S: Final = 10.0
-POLL_FIRST_S: Final = 0.05
-POLL_MAX_S: Final = 1.0
-FINAL_STATES: Final = frozenset({"finalized", "failed", "rejected", "expired"})
-"""Once a transaction is in one of these states, it stays there."""
-PAGE_MAX: Final = 100
-SERVER_WAIT_S: Final = 30.0
-"""Longest wait that a node grants to one request."""
 
 
 class AsyncClient:

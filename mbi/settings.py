@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from mbi.calls import parse_node_url
-from mbi.client import TIMEOUT_S
+from mbi.calls import TIMEOUT_S, parse_node_url
 from mbi.errors import UsageError
 
 NODE_DEFAULT: Final = "http://127.0.0.1:26101"

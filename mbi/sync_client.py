@@ -15,8 +15,17 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from mbi import calls
-from mbi.calls import Call, Json, SubmitAnswer
-from mbi.client import FINAL_STATES, PAGE_MAX, POLL_FIRST_S, POLL_MAX_S, SERVER_WAIT_S, TIMEOUT_S
+from mbi.calls import (
+    FINAL_STATES,
+    PAGE_MAX,
+    POLL_FIRST_S,
+    POLL_MAX_S,
+    SERVER_WAIT_S,
+    TIMEOUT_S,
+    Call,
+    Json,
+    SubmitAnswer,
+)
 from mbi.errors import ApiProblem, OutcomeUnknown
 
 if TYPE_CHECKING:

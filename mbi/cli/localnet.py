@@ -146,7 +146,7 @@ def status(
     """Show every node: state, process and height."""
     network = find_network(directory, directory_flag)
     while watch:
-        reports = asyncio.run(report_all(network.nodes))
+        reports = report_all(network.nodes)
         session.output.clear()
         session.output.stream_item(_status_document(network, reports))
         _table(session, reports)
@@ -255,7 +255,7 @@ def node_pause(session: Session, name: str, directory_flag: Path | None) -> None
 
 
 def _show(session: Session, network: Network) -> None:
-    reports = asyncio.run(report_all(network.nodes))
+    reports = report_all(network.nodes)
     session.output.document(_status_document(network, reports))
     _table(session, reports)
 

@@ -51,10 +51,11 @@ def node_command(node: NodeEntry) -> list[str]:
 
 
 def child_environment(*, exit_with_parent: bool) -> dict[str, str]:
-    """Return our environment without settings of single nodes.
+    """Return our environment without settings of single nodes and without the system's CAs.
 
     ``MBI_HTTP__PORT`` in the user's shell is meant for one node; here it would give all nodes one
-    port.
+    port. Nodes trust the network's own authority only, and loading the system's certificates takes
+    a fifth of a second of every start.
     """
     kept = {
         key: value
@@ -62,6 +63,7 @@ def child_environment(*, exit_with_parent: bool) -> dict[str, str]:
         if not (key.startswith("MBI_") and "__" in key)
     }
     kept.pop(EXIT_WITH_PARENT, None)
+    kept |= {"SSL_CERT_FILE": os.devnull, "SSL_CERT_DIR": os.devnull}
     return {**kept, EXIT_WITH_PARENT: "1"} if exit_with_parent else kept
 
 

@@ -1,21 +1,27 @@
-"""Asks the nodes of a local network how they are, over HTTP."""
+"""Asks the nodes of a local network how they are, over HTTP.
+
+Through the blocking client in threads: loading an asynchronous one costs more than all the
+questions.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final
 
 from mbi.calls import NotReady
-from mbi.client import AsyncClient
 from mbi.errors import MbiError, ProcessFailed, Unreachable
 from mbi.localnet.layout import NodeEntry
 from mbi.localnet.processes import last_words, state_of
+from mbi.sync_client import Client
 
 POLL_S: Final = 0.05
 QUERY_TIMEOUT_S: Final = 2.0
+QUERIES_MAX: Final = 16
 READY_TIMEOUT_S: Final = 30.0
 
 
@@ -68,43 +74,43 @@ async def wait_ready(nodes: Iterable[NodeEntry], timeout_s: float) -> None:
         raise Unreachable(f"not ready after {timeout_s:g} s: {'; '.join(late)}")
 
 
-async def report_all(nodes: Sequence[NodeEntry]) -> list[NodeReport]:
+def report_all(nodes: Sequence[NodeEntry]) -> list[NodeReport]:
     """Return one report per node, asking all of them at once."""
-    return list(await asyncio.gather(*(_report(node) for node in nodes)))
+    with ThreadPoolExecutor(max_workers=QUERIES_MAX) as threads:
+        return list(threads.map(_report, nodes))
 
 
 async def _wait_node_ready(node: NodeEntry, timeout_s: float) -> str:
     """Return an empty text when the node is ready, otherwise the last reason why not."""
     deadline = time.monotonic() + timeout_s
     reason = ""
-    async with AsyncClient(node.http, QUERY_TIMEOUT_S) as client:
-        while time.monotonic() < deadline:
-            if state_of(node).pid is None:
-                raise ProcessFailed(last_words(node))
-            try:
-                await client.get("/readyz")
-            except NotReady as error:
-                reason = str(error)
-            except MbiError:
-                reason = f"no answer from {node.http}"
-            else:
-                return ""
-            await asyncio.sleep(POLL_S)
+    client = Client(node.http, QUERY_TIMEOUT_S)
+    while time.monotonic() < deadline:
+        if state_of(node).pid is None:
+            raise ProcessFailed(last_words(node))
+        try:
+            await asyncio.to_thread(client.get, "/readyz")
+        except NotReady as error:
+            reason = str(error)
+        except MbiError:
+            reason = f"no answer from {node.http}"
+        else:
+            return ""
+        await asyncio.sleep(POLL_S)
     return reason
 
 
-async def _report(node: NodeEntry) -> NodeReport:
+def _report(node: NodeEntry) -> NodeReport:
     process = state_of(node)
     if process.state != "running":
         return NodeReport(node, process.state, process.pid, None)
-    async with AsyncClient(node.http, QUERY_TIMEOUT_S) as client:
-        try:
-            status = await client.status()
-        except MbiError as error:
-            return NodeReport(node, "starting", process.pid, None, str(error))
-        height = status.get("height")
-        try:
-            await client.get("/readyz")
-        except MbiError as error:
-            return NodeReport(node, "not ready", process.pid, height, str(error))
+    client = Client(node.http, QUERY_TIMEOUT_S)
+    try:
+        height = client.status().get("height")
+    except MbiError as error:
+        return NodeReport(node, "starting", process.pid, None, str(error))
+    try:
+        client.get("/readyz")
+    except MbiError as error:
+        return NodeReport(node, "not ready", process.pid, height, str(error))
     return NodeReport(node, "ready", process.pid, height)
