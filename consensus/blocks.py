@@ -134,8 +134,7 @@ class BlockTree:
             child, block_hash = block, block.header.parent_hash
 
     def sound_ancestor(self, block_hash: Digest) -> Digest | None:
-        """Return the highest finalised or VALID block on the way down; None if the way has a
-        gap."""
+        """Return the highest finalised or VALID block on the way down; None if there is a gap."""
         while not self.is_sound(block_hash):
             block = self._blocks.get(block_hash)
             if block is None:

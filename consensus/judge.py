@@ -1,8 +1,8 @@
-"""Brings blocks from unknown to judged: asks for what is missing, applies the chain rules, asks the
-application.
+"""Brings blocks from unknown to judged.
 
-A block is judged after its parent. The chain rules are applied here; what passes them goes to the
-application, whose verdict comes back as an input of the engine.
+A block is judged after its parent; what is missing for that is asked for. The chain rules
+are applied here; what passes them goes to the application, whose verdict comes back as an input of
+the engine.
 """
 
 from __future__ import annotations
