@@ -63,5 +63,6 @@ def summarise(results: Iterable[Result], elapsed_s: float) -> dict[str, object]:
             "p99": healed[len(healed) * 99 // 100] if healed else None,
             "worst": healed[-1] if healed else None,
         },
+        "coverage": dict(sorted(sum((r.coverage for r in results), Counter()).items())),
         "faults": dict(sorted(faults.items(), key=lambda item: -item[1])),
     }

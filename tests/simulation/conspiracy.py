@@ -77,6 +77,16 @@ class Conspiracy:
                 return found
         return [*found, (View(0), None)]
 
+    def forbidden_parents(self, view: View) -> list[tuple[View, Certificate | None]]:
+        """Return certified views that lie below a view which is not nullified (A3 forbids them)."""
+        allowed = {parent for parent, _ in self.parents(view)}
+        notarized = sorted(v for v, kind in self.certificates if kind is VoteKind.NOTARIZE)
+        return [
+            (below, self.certificates[below, VoteKind.NOTARIZE])
+            for below in notarized[-4:]
+            if below < view and below not in allowed
+        ]
+
     def skips(self, parent: View, view: View) -> tuple[Certificate, ...]:
         """Return the nullifications between two views."""
         keys = ((View(skipped), VoteKind.NULLIFY) for skipped in range(parent + 1, view))

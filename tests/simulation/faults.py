@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from tests.simulation.node import Node
     from tests.simulation.world import World
 
-DOWN_MS: Final = (10, 200, 3_000)
+DOWN_MS: Final = (10, 200, 3_000, 12_000)
 """How long a crashed node stays down: drawn below one of these."""
 
 HEALED_CLOCK_MS: Final = 200

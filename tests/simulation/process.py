@@ -241,6 +241,7 @@ class Process:
             batch["proposal", own.era, own.epoch, own.view] = own
         if effect.sign_floor is not None:
             batch["sign floor",] = effect.sign_floor
+            self._world.coverage["quarantine ended"] += 1
             batch["quarantined",] = False
         self._node.disk.write(batch)
         self._is_syncing = True
@@ -351,9 +352,11 @@ class Process:
         verdict = self.application.judge(block, self._wall_ms())
         if verdict is inputs.Verdict.VALID:
             self._keep(block)
+        self._world.coverage[f"block judged {verdict.value}"] += 1
         self._answer(digest, verdict)
 
     def _fetch_transactions(self, effect: out.RequestVerification) -> None:
+        self._world.coverage["transactions of a proposal fetched"] += 1
         first = () if effect.source is None else (self._world.index_of_peer(effect.source),)
         self._fetcher.want_transactions(
             effect.block_hash,
@@ -367,9 +370,11 @@ class Process:
             self.feed(inputs.Verified(digest, verdict))
 
     def _on_fetch_block(self, effect: out.FetchBlock) -> None:
+        self._world.coverage["block fetched by hash"] += 1
         self._fetcher.want_block(effect, self._indexes(effect.peers))
 
     def _on_fetch_chain(self, effect: out.FetchChain) -> None:
+        self._world.coverage["chain segment fetched"] += 1
         self._fetcher.want_chain(effect, self._indexes(effect.peers))
 
     def _accept_block(self, block: Block) -> None:
@@ -386,6 +391,8 @@ class Process:
 
     def _on_finalize(self, effect: out.Finalize) -> None:
         self._world.checker.on_finalized(self._node, effect)
+        if len(effect.blocks) > 1:
+            self._world.coverage["several blocks finalised at once"] += 1
         self._finalized = (self._finalized[0] + len(effect.blocks), effect.blocks[-1])
         for digest in effect.blocks:
             is_certified = digest == effect.certificate.value.block_hash

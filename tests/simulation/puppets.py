@@ -109,9 +109,10 @@ class Puppet:
         """Return a random subset of the other nodes."""
         return tuple(peer for peer in self.peers if self.random.random() < share)
 
-    def draft(self, view: View) -> Draft | None:
-        """Return a valid proposal for a view on a random possible parent, unsigned."""
-        parents = self.conspiracy.parents(view)
+    def draft(self, view: View, *, forbidden: bool = False) -> Draft | None:
+        """Return an unsigned proposal for a view, on a random allowed or forbidden parent."""
+        conspiracy = self.conspiracy
+        parents = conspiracy.forbidden_parents(view) if forbidden else conspiracy.parents(view)
         if not parents:
             return None
         parent_view, certificate = self.random.choice(parents)
@@ -240,10 +241,13 @@ class Forger(Puppet):
     """Proposes blocks that break one rule each, and votes like an honest validator."""
 
     def lead(self, view: View) -> None:
-        draft = self.draft(view)
+        skipping = self.draft(view, forbidden=True) if self.random.random() < 0.3 else None
+        draft = skipping or self.draft(view)
         if draft is None:
             return
-        if self.random.random() < 0.8:
+        if skipping is not None:
+            self.world.count("forged block: A3 skips a view")
+        elif self.random.random() < 0.8:
             name = self.random.choice(sorted(FORGERIES))
             forged = FORGERIES[name](draft, self.random)
             if forged is not None:

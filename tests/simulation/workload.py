@@ -22,7 +22,8 @@ class Workload:
 
     def __init__(self, world: World) -> None:
         self.is_over = False
-        self.submitted = 0
+        self.wires: dict[Digest, bytes] = {}
+        """What was submitted."""
         self._world = world
         self._random = world.random
         self._burst_ends_ms = 0
@@ -33,12 +34,13 @@ class Workload:
     def submit(self, index: int) -> Digest:
         """Give a fresh transaction to a node, as a client does; return its hash."""
         wire = TRANSACTION_PREFIX + self._random.randbytes(31)
-        self.submitted += 1
-        self._world.trace.record(f"client submits {transaction_hash(wire)[:4].hex()} to {index}")
+        digest = transaction_hash(wire)
+        self.wires[digest] = wire
+        self._world.trace.record(f"client submits {digest[:4].hex()} to {index}")
         process = self._world.nodes[index].process
         if process is not None and process.is_alive:
             process.add_transactions((wire,), gossip=True)
-        return transaction_hash(wire)
+        return digest
 
     def _begin_burst(self) -> None:
         self._burst_ends_ms = self._world.timeline.now_ms + self._random.randint(*BURST_MS)

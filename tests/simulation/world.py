@@ -54,6 +54,8 @@ class World:
         self.trace = Trace(self.timeline, sink)
         self.timing = options.timing
         self.faults: Counter[str] = Counter()
+        self.coverage: Counter[str] = Counter()
+        """Rare paths of the code that were taken."""
         self.scheme: Scheme = (Ed25519Scheme if options.real_signatures else StubScheme)(
             options.seed
         )

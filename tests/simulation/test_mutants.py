@@ -1,0 +1,28 @@
+"""The simulator notices an engine with one defence removed, within few seeds."""
+
+from __future__ import annotations
+
+from itertools import count, islice
+
+import pytest
+
+from tests.simulation.mutants import MUTANTS, Mutant
+from tests.simulation.options import expand
+from tests.simulation.simulation import run
+
+
+@pytest.mark.simulation
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_mutant_is_noticed(mutant: Mutant) -> None:
+    """F4: a seeded bug is found, by an invariant that it breaks."""
+    fitting = (options for options in map(expand, count()) if mutant.fits(options))
+    found: set[str] = set()
+    with mutant.patched():
+        for options in islice(fitting, mutant.seeds_max):
+            result = run(options)
+            if result.invariant is not None:
+                found.add(result.invariant)
+                if result.invariant in mutant.breaks:
+                    return
+    pytest.fail(f"{mutant.seeds_max} seeds showed {found or 'nothing'}, not {set(mutant.breaks)}")

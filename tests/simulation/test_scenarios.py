@@ -1,0 +1,177 @@
+"""Single stories, where the random ones would tell too rarely what has to be told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from consensus.types import CertificateMessage, Proposal, Vote, VoteKind
+from tests.simulation.application import EXECUTION_LAG_MAX
+from tests.simulation.options import Options, expand
+from tests.simulation.workload import Workload
+from tests.simulation.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from ledger.types import Digest
+    from tests.simulation.messages import Message
+    from tests.simulation.process import Process
+
+HOUR_MS = 3_600_000
+
+
+def calm(**changes: object) -> Options:
+    """Return the options of a network of 2+2 without any fault."""
+    options = replace(
+        expand(0),
+        government=2,
+        commercial=2,
+        observers=0,
+        byzantine=(),
+        whole_chamber=False,
+        codec=True,
+        real_signatures=False,
+        delay_ms=10,
+        spread_ms=5,
+        loss_percent=0,
+        duplicate_percent=0,
+        idle_ms=None,
+    )
+    return replace(options, **changes)  # type: ignore[arg-type]
+
+
+class Story:
+    """A world whose faults are told one by one."""
+
+    def __init__(self, options: Options | None = None) -> None:
+        self.world = World(options or calm())
+        self.clients = Workload(self.world)
+        self.world.start()
+
+    def wait(self, duration_ms: int) -> None:
+        self.world.timeline.run_until(self.world.timeline.now_ms + duration_ms)
+
+    def process(self, index: int) -> Process:
+        process = self.world.nodes[index].process
+        assert process is not None
+        return process
+
+    def wait_final(
+        self, transaction: Digest, limit_ms: int, nodes: Iterable[int] = range(4)
+    ) -> int:
+        """Wait until nodes have executed a transaction; return how long that took."""
+        begun_ms = self.world.timeline.now_ms
+
+        def is_final() -> bool:
+            return all(self.process(i).application.has_executed(transaction) for i in nodes)
+
+        assert self.world.timeline.run_until(begun_ms + limit_ms, is_final), "not final in time"
+        return self.world.timeline.now_ms - begun_ms
+
+    def drop(self, is_dropped: Callable[[int, Message], bool] | None) -> None:
+        """Lose all messages (by target) for which the condition holds; None: no more."""
+        for node in self.world.nodes.values():
+            node.filter = (
+                None
+                if is_dropped is None
+                else lambda target, message: None if is_dropped(target, message) else message
+            )
+
+
+@pytest.mark.parametrize("idle_ms", [None, 30_000])
+def test_first_block_soon_after_an_hour_without_quorum(idle_ms: int | None) -> None:
+    """C14, CONSENSUS 5 #34: no timer has grown with the halt, no view was left."""
+    story = Story(calm(idle_ms=idle_ms))
+    story.wait_final(story.clients.submit(0), 1_000)
+    down = [story.world.nodes[2], story.world.nodes[3]]
+    for node in down:
+        story.world.crash(node, "for an hour")
+    transaction = story.clients.submit(0)
+    height = len(story.world.checker.chain)
+    story.wait(HOUR_MS)
+    assert len(story.world.checker.chain) == height
+    for node in down:
+        story.world.restart(node)
+    assert story.wait_final(transaction, 30_000) < 5_000
+
+
+def test_transaction_on_an_idle_network_is_final_after_four_delays() -> None:
+    """CONSENSUS 3.10: gossip, proposal, notarize, finalize; no timer has to fire."""
+    story = Story(calm(delay_ms=1, spread_ms=1))
+    for link in story.world.net.links.values():
+        link.delay_min_ms, link.delay_spread_ms = 10, 0
+    story.wait(60_000)
+    for index in range(4):
+        assert story.wait_final(story.clients.submit(index), 1_000) <= 4 * 10 + 5
+        story.wait(10_000)
+
+
+def test_crash_of_all_nodes_after_a_synced_nullification_leaves_the_view() -> None:
+    """CONSENSUS 5 #1: with exactly a quorum up, each own vote is needed by its own node."""
+    story = Story()
+    story.wait_final(story.clients.submit(0), 1_000)
+    view = story.process(0).engine.status().view
+    leader = story.world.nodes[story.world.leader(view)]
+    story.world.crash(leader, "for good")
+    others = [index for index in story.world.nodes if index != leader.index]
+    story.drop(lambda _, message: isinstance(message, Vote))
+    transaction = story.clients.submit(others[0])
+    story.wait(4_000)
+    for index in others:
+        node = story.world.nodes[index]
+        assert ("vote", 0, 0, view, int(VoteKind.NULLIFY)) in node.disk.durable
+        story.world.crash(node, "after its nullification")
+    story.drop(None)
+    for index in others:
+        story.world.restart(story.world.nodes[index])
+    story.process(others[1]).add_transactions((story.clients.wires[transaction],), gossip=True)
+    story.wait_final(transaction, 10_000, others)
+
+
+def test_node_that_misses_every_finalization_is_final_on_an_idle_chain() -> None:
+    """CONSENSUS 5 #12: repeated until it is, within two retries, and then silence."""
+    story = Story()
+
+    def is_lost(target: int, message: Message) -> bool:
+        if target != 3:
+            return False
+        is_vote = isinstance(message, Vote) and message.kind is VoteKind.FINALIZE
+        return is_vote or isinstance(message, CertificateMessage)
+
+    story.drop(is_lost)
+    transaction = story.clients.submit(0)
+    story.wait(200)
+    assert not story.process(3).application.has_executed(transaction)
+    story.drop(None)
+    assert story.wait_final(transaction, 10_000) <= 2 * story.world.timing.retry_ms + 500
+
+
+def test_a_minute_without_any_vote_is_made_good() -> None:
+    """C15: votes are sent again until the height is decided."""
+    story = Story()
+    story.drop(lambda _, message: isinstance(message, Vote | Proposal))
+    transaction = story.clients.submit(1)
+    story.wait(60_000)
+    assert len(story.world.checker.chain) == 1
+    story.drop(None)
+    story.wait_final(transaction, 10_000)
+
+
+def test_slow_execution_holds_the_chain_back_and_recovers() -> None:
+    """CONSENSUS 5 #42: consensus does not outrun execution by more than the allowed lag."""
+    story = Story()
+    for node in story.world.nodes.values():
+        node.execution_ms = 1_000
+    for _ in range(150):
+        story.clients.submit(0)
+        story.wait(100)
+    last = story.clients.submit(0)
+    headers = [story.world.checker.headers[digest] for digest in story.world.checker.chain]
+    full = [header for header in headers if header.transaction_count]
+    assert max(header.height - header.executed_height for header in full) <= EXECUTION_LAG_MAX
+    for node in story.world.nodes.values():
+        node.execution_ms = 1
+    story.wait_final(last, 30_000)
