@@ -100,7 +100,7 @@ def tree_of(records: Iterable[tuple[bytes, StateRecord]]) -> DenseTree:
     for key, record in records:
         leaves[record.index] = leaf_digest(key, record.next_key, record.value)
         total += 1
-    if len(leaves) != total or any(index not in leaves for index in (0, total - 1)):
+    if len(leaves) != total or min(leaves) != 0 or max(leaves) != total - 1:
         raise InvariantViolation("state_leaf_numbers", f"{total} records, {len(leaves)} numbers")
     tree = DenseTree()
     for _ in tree.update_steps(sorted(leaves.items()), total):
