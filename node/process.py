@@ -60,7 +60,7 @@ def run_process(home: Path, environment: Mapping[str, str]) -> int:
         cause = _root_cause(error)
         if not isinstance(cause, FatalError):
             log.error("task_failed", exc_info=cause)
-        print(f"node stopped: {type(cause).__name__}: {cause}", file=sys.stderr)  # noqa: T201
+        sys.stderr.write(f"node stopped: {type(cause).__name__}: {cause}\n")
         return EXIT_FAILED
     return 0
 
