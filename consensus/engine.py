@@ -162,6 +162,11 @@ class Engine:
         self._on_event[type(event)](event)
         return self._finish_step()
 
+    @property
+    def view(self) -> View:
+        """Present view."""
+        return self._view
+
     def status(self) -> EngineStatus:
         """Return a snapshot for operators."""
         core, config = self._core, self._core.config

@@ -81,12 +81,17 @@ class Outside(Protocol):
         """Keep the evidence of a safety violation; the engine has stopped voting."""
 
 
+Watch = Callable[[list[Effect]], None]
+"""Sees the effects of a turn before they are carried out."""
+
+
 class Driver:
     """Owner of the engine, its inbox and its timers."""
 
-    def __init__(self, engine: Engine, outside: Outside) -> None:
-        """Take an engine that was not started: :meth:`run` does that."""
+    def __init__(self, engine: Engine, outside: Outside, watch: Watch | None = None) -> None:
+        """Take an engine that was not started; ``watch`` sees the effects of every turn."""
         self.engine = engine
+        self._watch = watch
         self.dropped_total = 0
         """Peer messages dropped because the inbox was full."""
         self._outside = outside
@@ -128,6 +133,8 @@ class Driver:
                 effects += step(now_ms, inbox.popleft())
             if not inbox:
                 wake.clear()
+            if self._watch is not None:
+                self._watch(effects)
             await self._perform(effects)
             if inbox:
                 await asyncio.sleep(0)

@@ -145,12 +145,12 @@ class ConsensusMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         make = _Family(registry, "consensus")
         self.view = make.gauge("view", "Present view")
-        self.views = make.counter("views", "Views ended, by reason", "reason")
+        self.views = make.counter("views", "Views below final blocks, by how they ended", "reason")
         """Label: ``notarized`` or ``nullified``."""
         self.stage_seconds = make.histogram(
             "stage_seconds", "Duration of a stage of a view", LATENCY_SECONDS, "stage"
         )
-        """Label: ``proposal``, ``notarization`` or ``finalization``, each since the view began."""
+        """Label: ``notarization`` or ``finalization``, each since the proposal (``node.stages``)."""
         self.votes = make.counter("votes", "Votes received, by kind", "kind")
         self.validators = make.gauge(
             "validators", "Members of the validator set, by state", "state"
@@ -158,7 +158,7 @@ class ConsensusMetrics:
         """Label: ``connected`` or ``missing``."""
         self.missed = make.counter("missed", "Views skipped, by the validator to lead", "validator")
         self.evidence = make.counter("evidence", "Proven equivocations, by kind", "kind")
-        self.halted = make.gauge("halted", "1 if no quorum can be reached")
+        self.halted = make.gauge("halted", "1 if no quorum is connected or voting has stopped")
 
 
 class MempoolMetrics:
@@ -179,8 +179,8 @@ class P2pMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         make = _Family(registry, "p2p")
         self.peers = make.gauge("peers", "Connected peers")
-        self.messages = make.counter("messages", "Messages", "direction", "type")
-        """Labels: ``in`` or ``out``, and the name of the message type."""
+        self.messages = make.counter("messages", "Messages", "direction")
+        """Label: ``in`` or ``out``."""
         self.bytes = make.counter("bytes", "Frame bytes", "direction")
         self.rtt_seconds = make.gauge("rtt_seconds", "Round-trip time", "peer")
         self.dropped = make.counter("dropped", "Messages and peers dropped", "reason")

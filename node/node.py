@@ -16,6 +16,7 @@ import structlog
 
 from consensus.certificates import verify_certificate
 from consensus.effects import (
+    Effect,
     FetchBlock,
     FetchChain,
     Finalize,
@@ -40,7 +41,7 @@ from consensus.inputs import (
 )
 from consensus.leader import leader_order
 from consensus.timing import Timing
-from consensus.types import Certificate, ConsensusMessage
+from consensus.types import Certificate, ConsensusMessage, Vote
 from ledger.crypto import verify
 from ledger.transition import BlockOutcome
 from ledger.types import Digest, Epoch, Era, Height
@@ -58,6 +59,7 @@ from node.metrics import Metrics
 from node.participation import ParticipationLog
 from node.progress import Progress
 from node.serving import Server
+from node.stages import StageClock
 from node.telemetry import Telemetry
 from node.verifier import Verifier
 from node.writer import Writer
@@ -90,7 +92,7 @@ class Node:
         self.validators = validator_set_of(genesis)
         self.halted: str | None = None
         self.verifier = Verifier()
-        self.writer = Writer(home.store)
+        self.writer = Writer(home.store, metrics.node.storage_write_seconds.observe)
         weights = {organisation.id: organisation.weight for organisation in genesis.organisations}
         self.mempool = Mempool(weights)
         self.pool = BlockPool()
@@ -135,8 +137,9 @@ class Node:
             now_ms=now_ms,
         )
         self.server = Server(self.pool, self.chain)
-        self.driver = Driver(self._make_engine(), self)
+        self.driver = Driver(self._make_engine(), self, self._watch)
         self.telemetry = Telemetry(self, metrics)
+        self._stages = StageClock(metrics.consensus)
         self._told_work = False
         self._tasks: Tasks | None = None
 
@@ -273,7 +276,6 @@ class Node:
 
     def on_connected(self, peer: PeerId, info: PeerInfo) -> None:
         """Tell consensus, and tell the peer what is pending here."""
-        log.info("peer_connected", peer=info.name)
         self.driver.post(PeerConnected(peer))
         pending = [entry.transaction.wire for entry in self.mempool.oldest(RECONNECT_TRANSACTIONS)]
         if pending:
@@ -282,7 +284,6 @@ class Node:
 
     def on_disconnected(self, peer: PeerId) -> None:
         """Tell consensus."""
-        log.info("peer_disconnected", peer=peer.hex())
         self.driver.post(PeerDisconnected(peer))
 
     def on_message(self, peer: PeerId, message: Message) -> None:
@@ -292,6 +293,8 @@ class Node:
         elif isinstance(message, Request):
             self.network.send(peer, self.server.answer(message), priority=Priority.FETCH)
         elif isinstance(message, ConsensusMessage):
+            if isinstance(message, Vote):
+                self.metrics.consensus.votes.labels(message.kind.name.lower()).inc()
             self.driver.post(Received(peer, message))
 
     # ------------------------------------------------------------------ steps
@@ -311,6 +314,9 @@ class Node:
         self.network.height = header.height
         self.driver.post(Executed(header.height))
         self._work_changed()
+
+    def _watch(self, effects: list[Effect]) -> None:
+        self._stages.watch(effects, self.driver.engine.view)
 
     def _work_changed(self) -> None:
         has_work = self.application.has_work()

@@ -14,6 +14,7 @@ from ledger.transition import BlockOutcome
 from node.block_pool import PoolBlock
 from node.clock import now_ms
 from node.metrics import Metrics
+from p2p.peers import PeerInfo
 
 if TYPE_CHECKING:
     from node.node import Node
@@ -78,6 +79,9 @@ class Telemetry:
         for validator, record in records:
             growth = self._growth(("missed", validator.name), record.missed)
             metrics.missed.labels(validator.name).inc(growth)
+            metrics.views.labels("nullified").inc(growth)
+            growth = self._growth(("proposed", validator.name), record.proposed)
+            metrics.views.labels("notarized").inc(growth)
 
     def _refresh_p2p(self) -> None:
         node, metrics = self._node, self._metrics.p2p
@@ -90,6 +94,23 @@ class Telemetry:
         for peer in peers:
             if peer.round_trip_s is not None:
                 metrics.rtt_seconds.labels(peer.name).set(peer.round_trip_s)
+            self._refresh_peer(peer)
+
+    def _refresh_peer(self, peer: PeerInfo) -> None:
+        metrics, statistics = self._metrics.p2p, peer.statistics
+        totals = (
+            ("in", statistics.messages_in, statistics.bytes_in),
+            ("out", statistics.messages_out, statistics.bytes_out),
+        )
+        for direction, messages, size in totals:
+            growth = self._growth(("messages", direction, peer.name), messages)
+            metrics.messages.labels(direction).inc(growth)
+            growth = self._growth(("bytes", direction, peer.name), size)
+            metrics.bytes.labels(direction).inc(growth)
+        for reasons in (statistics.drops, statistics.refusals):
+            for reason, total in reasons.items():
+                growth = self._growth(("dropped", reason, peer.name), total)
+                metrics.dropped.labels(reason).inc(growth)
 
     def _growth(self, name: tuple[str, ...], total: float) -> float:
         """Return by how much a running total has grown since the last scrape."""

@@ -7,6 +7,8 @@ and handed over whole: one call, which releases the interpreter lock while the d
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from node.errors import FatalError
@@ -17,9 +19,10 @@ from storage.kv import Batch, KeyValueStore
 class Writer:
     """The only place that writes to an open database."""
 
-    def __init__(self, store: KeyValueStore) -> None:
-        """Prepare; the thread starts with the first write."""
+    def __init__(self, store: KeyValueStore, observe: Callable[[float], None]) -> None:
+        """Prepare; the thread starts with the first write. ``observe`` gets seconds per write."""
         self._store = store
+        self._observe = observe
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
         self.writes_total = 0
 
@@ -33,10 +36,12 @@ class Writer:
         """
         self.writes_total += 1
         loop = asyncio.get_running_loop()
+        started = time.perf_counter()
         try:
             await loop.run_in_executor(self._thread, lambda: self._store.write(batch, sync=sync))
         except StorageError as error:
             raise FatalError(f"storage write failed: {error}") from error
+        self._observe(time.perf_counter() - started)
 
     def close(self) -> None:
         """Finish queued writes and stop the thread."""
