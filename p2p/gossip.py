@@ -59,6 +59,12 @@ class Batcher:
         full = self.flush(now_s) if self._is_crowded(recipients) else []
         group = self._groups.setdefault(recipients, [])
         size = self._bytes.get(recipients, 0)
+        added = sum(map(len, wires))
+        if size + added < BATCH_BYTES and len(group) + len(wires) < BATCH_WIRES:
+            # The common case, without a step of ours per wire.
+            group.extend(wires)
+            size += added
+            wires = ()
         for wire in wires:
             group.append(wire)
             size += len(wire)

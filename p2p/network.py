@@ -13,7 +13,6 @@ from collections import Counter
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, cast, get_args, overload
 
-import msgspec
 import structlog
 
 from ledger.types import PublicKey
@@ -27,7 +26,6 @@ from p2p.errors import (
     Misbehaved,
     PeerLeft,
     PeerUnavailable,
-    RequestTimedOut,
     ShuttingDown,
 )
 from p2p.frames import encode_frame
@@ -220,18 +218,12 @@ class Network:
         peer = self._table.get(peer_id)
         if peer is None or peer.channel is None:
             raise PeerUnavailable(f"{peer_id.hex()} is not connected")
-        request_id, answer = peer.requests.open(type(message))
-        try:
-            numbered = msgspec.structs.replace(message, request_id=request_id)
-            # Requests are small and somebody waits, so they do not queue behind answers.
-            if not self.send(peer_id, numbered, priority=Priority.CONSENSUS):
-                raise PeerUnavailable(f"{peer_id.hex()} does not read")
-            async with asyncio.timeout(timeout_s):
-                return await answer
-        except TimeoutError as error:
-            raise RequestTimedOut(f"no answer from {peer_id.hex()} in {timeout_s:g} s") from error
-        finally:
-            peer.requests.forget(request_id)
+        # Requests are small and somebody waits, so they do not queue behind answers.
+        return await peer.requests.ask(
+            message,
+            timeout_s,
+            lambda numbered: self.send(peer_id, numbered, priority=Priority.CONSENSUS),
+        )
 
     def penalise(self, peer_id: PeerId, reason: str, points: int) -> None:
         """Charge a peer for a fault that only the node can see; at the limit it is banned."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from p2p.errors import PeerUnavailable, TooManyRequests, UnsolicitedAnswer
+import msgspec
+
+from p2p.errors import PeerUnavailable, RequestTimedOut, TooManyRequests, UnsolicitedAnswer
 from p2p.messages import ANSWER_OF, REQUEST_ID_MAX, Answer, Request
 
 if TYPE_CHECKING:
     from asyncio import Future
+    from collections.abc import Callable
 
 
 class OutstandingRequests:
@@ -23,22 +26,30 @@ class OutstandingRequests:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def open(self, request: type[Request]) -> tuple[int, Future[Answer]]:
-        """Return a fresh id and the future of its answer; :meth:`forget` it in the end.
+    async def ask(
+        self, message: Request, timeout_s: float, send: Callable[[Request], bool]
+    ) -> Answer:
+        """Send a request under a fresh id and return its answer; the id in ``message`` is ignored.
 
         Raises:
             TooManyRequests: the bound is reached.
+            PeerUnavailable: ``send`` refused it, or the connection ended meanwhile.
+            RequestTimedOut: no answer in time.
         """
         if len(self._waiting) >= self._requests_max:
             raise TooManyRequests(f"expected at most {self._requests_max} waiting requests")
-        self._last_id = self._last_id % REQUEST_ID_MAX + 1
+        self._last_id = request_id = self._last_id % REQUEST_ID_MAX + 1
         future: Future[Answer] = asyncio.get_running_loop().create_future()
-        self._waiting[self._last_id] = (ANSWER_OF[request], future)
-        return self._last_id, future
-
-    def forget(self, request_id: int) -> None:
-        """Stop waiting; a later answer is unsolicited."""
-        self._waiting.pop(request_id, None)
+        self._waiting[request_id] = (ANSWER_OF[type(message)], future)
+        try:
+            if not send(msgspec.structs.replace(message, request_id=request_id)):
+                raise PeerUnavailable("the peer does not read")
+            async with asyncio.timeout(timeout_s):
+                return await future
+        except TimeoutError as error:
+            raise RequestTimedOut(f"no answer in {timeout_s:g} s") from error
+        finally:
+            self._waiting.pop(request_id, None)
 
     def resolve(self, answer: Answer) -> None:
         """Hand an answer to whoever waits for it.
