@@ -165,7 +165,7 @@ class Engine:
     @property
     def view(self) -> View:
         """Present view."""
-        return self._view
+        return self._core.view
 
     def status(self) -> EngineStatus:
         """Return a snapshot for operators."""

@@ -150,7 +150,7 @@ class ConsensusMetrics:
         self.stage_seconds = make.histogram(
             "stage_seconds", "Duration of a stage of a view", LATENCY_SECONDS, "stage"
         )
-        """Label: ``notarization`` or ``finalization``, each since the proposal (``node.stages``)."""
+        """Label: ``notarization`` or ``finalization``, since the proposal (``node.stages``)."""
         self.votes = make.counter("votes", "Votes received, by kind", "kind")
         self.validators = make.gauge(
             "validators", "Members of the validator set, by state", "state"
