@@ -133,8 +133,14 @@ class Feed:
         self._rendering = asyncio.Lock()
 
     def head(self) -> Position:
-        """Return the position after everything that has happened."""
-        return Position(self._view.status().executed_height + 1)
+        """Return the position of the last thing that has happened."""
+        chain = self._view.chain
+        header = chain.head().header
+        last = header.transaction_count - 1
+        receipt = chain.receipt(header.height, last)
+        if receipt is None:  # no transactions: the block itself is the last item
+            return Position(header.height)
+        return Position(header.height, last, len(receipt.events) - 1)
 
     async def follow(
         self,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from aiohttp import web
 
-from node.api.limits import HEADER_BYTES_MAX, HEADERS_MAX, LINGER_S, Limits
+from node.api.limits import HEADER_BYTES_MAX, HEADERS_MAX, Limits
 from node.api.problems import Problem, problem_response
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class GuardedConnection(web.RequestHandler):
             max_line_size=HEADER_BYTES_MAX,
             max_field_size=HEADER_BYTES_MAX,
             max_headers=HEADERS_MAX,
-            lingering_time=LINGER_S,
+            lingering_time=guard.limits.linger_s,
             auto_decompress=False,
         )
         self._guard = guard

@@ -55,6 +55,8 @@ WEBSOCKET_SUBSCRIPTIONS_MAX: Final = 5
 """Per client."""
 WEBSOCKET_MESSAGE_BYTES_MAX: Final = 64 * 1024
 WEBSOCKET_HEARTBEAT_S: Final = 30.0
+WEBSOCKET_CLOSE_S: Final = 1.0
+"""Time for the client to answer our closing frame; the node may be stopping."""
 WEBSOCKET_MESSAGES_PER_S: Final = 20
 """Requests of one client per second, with a burst of as many; more closes the channel (1008)."""
 SSE_CLIENTS_MAX: Final = 200
@@ -74,6 +76,7 @@ class Limits:
     body_timeout_s: float = BODY_TIMEOUT_S
     keep_alive_s: float = KEEP_ALIVE_S
     write_stall_s: float = WRITE_STALL_S
+    linger_s: float = LINGER_S
     connections_max: int = CONNECTIONS_MAX
     connections_per_address_max: int = CONNECTIONS_PER_ADDRESS_MAX
     connections_loopback_max: int = CONNECTIONS_LOOPBACK_MAX

@@ -27,6 +27,7 @@ from node.api.feed import (
 from node.api.headers import BASE_HEADERS, DATA_HEADERS
 from node.api.limits import (
     TOPICS_MAX,
+    WEBSOCKET_CLOSE_S,
     WEBSOCKET_HEARTBEAT_S,
     WEBSOCKET_MESSAGE_BYTES_MAX,
     WEBSOCKET_MESSAGES_PER_S,
@@ -252,6 +253,7 @@ async def websocket(call: Call) -> web.StreamResponse:
         heartbeat=WEBSOCKET_HEARTBEAT_S,
         compress=False,
         max_msg_size=WEBSOCKET_MESSAGE_BYTES_MAX,
+        timeout=WEBSOCKET_CLOSE_S,
     )
     if not socket.can_prepare(call.request).ok:
         raise Problem(
@@ -267,13 +269,21 @@ async def websocket(call: Call) -> web.StreamResponse:
         socket.headers.update(BASE_HEADERS)
         await socket.prepare(call.request)
         try:
-            async with asyncio.TaskGroup() as group:
-                await Channel(call, socket, group).serve()
-        except* _TooSlow:
-            await socket.close(code=CLOSE_TRY_AGAIN, message=b"too slow; resume from the cursor")
-        except* ConnectionError:
-            pass  # the client left while something was sent to it
+            await _serve_socket(call, socket)
+        except asyncio.CancelledError:
+            await socket.close(code=WSCloseCode.GOING_AWAY, message=b"the node stops")
+            raise
     return socket
+
+
+async def _serve_socket(call: Call, socket: web.WebSocketResponse) -> None:
+    try:
+        async with asyncio.TaskGroup() as group:
+            await Channel(call, socket, group).serve()
+    except* _TooSlow:
+        await socket.close(code=CLOSE_TRY_AGAIN, message=b"too slow; resume from the cursor")
+    except* ConnectionError:
+        pass  # the client left while something was sent to it
 
 
 TOPICS = Parameter(

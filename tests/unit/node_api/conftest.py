@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,7 @@ from node.api.limits import Limits
 from node.api.server import ApiServer
 from node.metrics import Metrics
 from tests.unit.node_api.fakes import FakeNode
+from tests.unit.node_api.raw import Peer
 
 
 @dataclass
@@ -39,10 +41,22 @@ class Api:
     host: str
     port: int
     session: aiohttp.ClientSession
+    peers: list[Peer] = field(default_factory=list)
 
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
+
+    async def connect(self, data: bytes = b"") -> Peer:
+        """Open a raw connection and send something; it is closed after the test."""
+        peer = Peer(*await asyncio.open_connection(self.host, self.port))
+        self.peers.append(peer)
+        peer.writer.write(data)
+        return peer
+
+    async def close_peers(self) -> None:
+        for peer in self.peers:
+            await peer.close()
 
     async def request(self, method: str, path: str, **options: Any) -> Answer:
         async with self.session.request(method, self.url + path, **options) as answer:
@@ -75,7 +89,9 @@ async def start_api() -> AsyncIterator[StartApi]:
             host, port = await server.start("127.0.0.1", 0)
             stack.push_async_callback(server.stop)
             session = await stack.enter_async_context(aiohttp.ClientSession(auto_decompress=False))
-            return Api(node, context, server, host, port, session)
+            api = Api(node, context, server, host, port, session)
+            stack.push_async_callback(api.close_peers)
+            return api
 
         yield start
 

@@ -105,16 +105,14 @@ async def test_client_that_vanishes_frees_its_place(start_api: StartApi) -> None
     """A10: nobody waits for a client that is gone, long before the wait runs out."""
     api = await start_api(limits=Limits(waiters_max=1))
     body = api.node.transfer()
-    reader, writer = await asyncio.open_connection(api.host, api.port)
-    writer.write(
+    peer = await api.connect(
         b"POST /v1/transactions?wait=finalized&timeout=30 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         b"Content-Type: application/msgpack\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     )
     await eventually(lambda: api.context.waiters.taken == 1)
-    writer.close()
+    peer.writer.close()
     await eventually(lambda: api.context.waiters.taken == 0)
     assert api.node.waiting == 0
-    del reader
 
 
 async def test_batch_has_a_result_for_each_item(api: Api) -> None:
