@@ -9,7 +9,8 @@ import argparse
 import json
 import sys
 import time
-from dataclasses import asdict
+
+import msgspec
 
 from tests.simulation.campaign import explain, run_many, summarise
 from tests.simulation.options import expand
@@ -53,7 +54,7 @@ def _replay(seed: int, *, trace: bool) -> int:
     options = expand(seed)
     print(f"# {options.describe()}")
     result = run(options, print if trace else None)
-    print(json.dumps(asdict(result)) if result.invariant is None else explain(result))
+    print(msgspec.json.encode(result).decode() if result.invariant is None else explain(result))
     return 0 if result.invariant is None else 1
 
 

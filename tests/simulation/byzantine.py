@@ -151,7 +151,10 @@ class Twins:
             self.world.boot(node)
 
     def on_packet(self, source: int, packet: object) -> None:
-        mask = self._mask(source, self.world.net.unpack(packet))
+        message = self.world.net.unpack(packet)
+        if message is None:
+            return
+        mask = self._mask(source, message)
         for bit, node in enumerate(self._nodes):
             if mask >> bit & 1 and node.process is not None:
                 node.process.on_packet(source, packet)

@@ -12,11 +12,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
-from consensus import certificates, engine, judge, validity
+from consensus import certificates, judge, proposing, validity
+from consensus.core import Core, CountVote
 from consensus.effects import Persist
 from consensus.engine import Engine
 from consensus.guard import Guard
 from consensus.outbox import Outbox
+from consensus.pacing import Pacing
 from consensus.tally import Tally
 from consensus.types import Certificate, VoteKind
 from consensus.validators import ValidatorSet
@@ -82,9 +84,10 @@ def _own_votes_not_tallied_after_restart() -> AbstractContextManager[object]:
 
     def restore_without_count(self: Engine, restored: Restored) -> None:
         restore(self, restored)
-        kept = [item for item in self._queue if item[0] != self._count]
-        self._queue.clear()
-        self._queue.extend(kept)
+        queue = self._core.queue
+        kept = [event for event in queue if not isinstance(event, CountVote)]
+        queue.clear()
+        queue.extend(kept)
 
     return patch.object(Engine, "_restore", restore_without_count)
 
@@ -155,7 +158,7 @@ def _chambers_only_for_finalize() -> Iterator[None]:
 
 def _signatures_unchecked() -> AbstractContextManager[object]:
     """Votes count whatever their signature (CONSENSUS 5 #13)."""
-    return patch.object(engine, "verify_vote", lambda *arguments: True)
+    return patch.object(Core, "verify_vote", lambda *arguments: True)
 
 
 def _certificates_unchecked() -> AbstractContextManager[object]:
@@ -175,7 +178,7 @@ def _skips_unchecked() -> AbstractContextManager[object]:
     def only_parent(*arguments: Any) -> list[View]:
         return [view for view in missing(*arguments) if view == arguments[1]]
 
-    return patch.object(engine, "missing_ancestry", only_parent)
+    return patch.object(proposing, "missing_ancestry", only_parent)
 
 
 # --- liveness -------------------------------------------------------------------------------------
@@ -183,7 +186,7 @@ def _skips_unchecked() -> AbstractContextManager[object]:
 
 def _no_repetition() -> AbstractContextManager[object]:
     """What was lost once is lost for ever (CONSENSUS 5 #12, C15)."""
-    return patch.object(Engine, "_on_retry", lambda self: None)
+    return patch.object(Pacing, "_retry", lambda self: None)
 
 
 MUTANTS: Final = (

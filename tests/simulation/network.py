@@ -11,6 +11,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from tests.simulation.messages import decode, encode
 from tests.simulation.trace import describe
 
@@ -69,10 +71,16 @@ class Network:
         """Turn a message into what travels."""
         return encode(message) if self._codec else message
 
-    @staticmethod
-    def unpack(packet: Packet) -> Message:
-        """Undo :meth:`pack`; raises ``msgspec.ValidationError`` or ``DecodeError`` on bad bytes."""
-        return decode(packet) if isinstance(packet, bytes) else packet  # type: ignore[return-value]
+    def unpack(self, packet: Packet) -> Message | None:
+        """Undo :meth:`pack`; None if the bytes are no message."""
+        if not isinstance(packet, bytes):
+            return packet  # type: ignore[return-value]
+        try:
+            message: Message = decode(packet)
+        except msgspec.MsgspecError:
+            self.faults["malformed message refused"] += 1
+            return None
+        return message
 
     def send(self, source: int, target: int, message: Message) -> None:
         """Send one message over one link."""

@@ -24,16 +24,17 @@ CHAMBER_WEIGHTS: Final = (30, 25, 20, 15, 10)
 """How often each is drawn, in percent: small networks reach more views per second of CPU."""
 
 BEHAVIOURS: Final = (
-    "equivocator",
-    "twins",
-    "withholder",
-    "liar",
-    "forger",
+    *("equivocator",) * 3,
+    *("twins",) * 3,
+    *("forger",) * 4,
+    *("liar",) * 3,
+    *("withholder",) * 2,
     "flooder",
     "flapper",
     "silent",
 )
-"""Names of the Byzantine actors, see :mod:`tests.simulation.byzantine`."""
+"""Names of the Byzantine actors (:mod:`tests.simulation.byzantine`), by weight: a forger has 27
+rules to break, a silent validator one way to be silent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,6 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-
 from consensus import effects as out
 from consensus import inputs
 from consensus.certificates import verify_certificate
@@ -148,10 +146,8 @@ class Process:
         """Take a message from the network."""
         if not self.is_alive:
             return
-        try:
-            message = self._world.net.unpack(packet)
-        except msgspec.MsgspecError:
-            self._world.count("malformed message refused")
+        message = self._world.net.unpack(packet)
+        if message is None:
             return
         if isinstance(message, TransactionsMessage):
             self.add_transactions(message.wires)

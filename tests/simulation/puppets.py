@@ -74,6 +74,8 @@ class Puppet:
 
     def on_packet(self, source: int, packet: object) -> None:
         message = self.world.net.unpack(packet)
+        if message is None:
+            return
         self.conspiracy.learn(message)
         if isinstance(message, GetTransactions | GetBlock | StatusRequest | GetProposal):
             self._serve(source, message)
@@ -241,6 +243,13 @@ class Forger(Puppet):
     """Proposes blocks that break one rule each, and votes like an honest validator."""
 
     def lead(self, view: View) -> None:
+        if self.random.random() < 0.5:
+            self._offer(view, self.peers)
+            return
+        for peer in self.peers:
+            self._offer(view, (peer,))
+
+    def _offer(self, view: View, targets: tuple[int, ...]) -> None:
         skipping = self.draft(view, forbidden=True) if self.random.random() < 0.3 else None
         draft = skipping or self.draft(view)
         if draft is None:
@@ -253,7 +262,7 @@ class Forger(Puppet):
             if forged is not None:
                 self.world.count(f"forged block: {name}")
                 draft = msgspec.structs.replace(forged, corruption=name)
-        self.propose(draft, view, self.peers)
+        self.propose(draft, view, targets)
 
 
 class Flooder(Puppet):
