@@ -18,6 +18,7 @@ import secrets
 import stat
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.kdf.scrypt import Scrypt
@@ -199,13 +200,14 @@ def read_passphrase_file(path: Path) -> bytes:
 
 def _read_private_file(path: Path) -> bytes:
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Not blocking: a pipe under this name must not make us wait for its writer.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except FileNotFoundError as error:
         raise KeyFileMissing(path, "does not exist") from error
     except OSError as error:
         raise KeyFileError(path, f"cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
+    try:
+        status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise KeyFileDamaged(path, "is not a regular file")
         if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -217,7 +219,9 @@ def _read_private_file(path: Path) -> bytes:
             raise KeyFileDamaged(
                 path, f"has {status.st_size} bytes, a key file has at most {KEY_FILE_BYTES_MAX}"
             )
-        return file.read(KEY_FILE_BYTES_MAX)
+        return os.read(descriptor, KEY_FILE_BYTES_MAX)
+    finally:
+        os.close(descriptor)
 
 
 def _seed_of(path: Path, content: bytes, passphrase: bytes | None) -> bytes:
@@ -228,7 +232,10 @@ def _seed_of(path: Path, content: bytes, passphrase: bytes | None) -> bytes:
     # The library's messages can quote what it parsed, so they are not passed on.
     try:
         key = load_pem_private_key(content, passphrase)
-    except (ValueError, TypeError, NotImplementedError):
+    except UnsupportedAlgorithm:
+        reason = "uses an encryption or a kind of key that is not supported; expected Ed25519"
+        raise KeyFileAlgorithm(path, reason) from None
+    except (ValueError, TypeError):
         if passphrase is not None:
             raise PassphraseWrong(path, "wrong passphrase, or the content is damaged") from None
         raise KeyFileDamaged(path, "is truncated or damaged; restore it from your backup") from None

@@ -1,0 +1,159 @@
+"""A small HTTP server in the shape of a node's API, for tests of clients and commands."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+CHAIN_ID = "11" * 32
+
+
+@dataclass
+class FakeNode:
+    """What the fake answers; tests change it while it runs."""
+
+    height: int = 7
+    ready: bool = True
+    statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Answer to a status query, by transaction id."""
+    on_submit: Callable[[bytes], tuple[int, dict[str, Any]]] = lambda _: (
+        202,
+        {"id": "ab" * 32, "status": "pending"},
+    )
+    submitted: list[bytes] = field(default_factory=list)
+    queries: list[str] = field(default_factory=list)
+    url: str = ""
+    blocks: dict[int, list[bytes]] = field(default_factory=dict)
+    """Ids per height."""
+    batches: int = 0
+
+
+def problem(status: int, code: str, detail: str, **extra: Any) -> web.Response:
+    """Return a problem document."""
+    body = {"status": status, "code": code, "detail": detail, "request_id": "r-1", **extra}
+    return web.json_response(body, status=status, content_type="application/problem+json")
+
+
+def make_app(node: FakeNode) -> web.Application:
+    """Return the application."""
+
+    async def readyz(_: web.Request) -> web.Response:
+        checks = [{"name": "peers", "ok": node.ready, "value": "1", "limit": "3"}]
+        if node.ready:
+            return web.json_response({"ready": True, "checks": checks})
+        return problem(503, "not_ready", "peers: 1", checks=checks)
+
+    async def status(_: web.Request) -> web.Response:
+        return web.json_response(
+            {"chain_id": CHAIN_ID, "height": node.height, "name": "gov-1", "version": "9"}
+        )
+
+    async def submit(request: web.Request) -> web.Response:
+        node.queries.append(request.query_string)
+        wire = await request.read()
+        node.submitted.append(wire)
+        code, document = node.on_submit(wire)
+        if code >= 400:
+            return problem(code, str(document["code"]), "refused by the test")
+        return web.json_response(document, status=code)
+
+    async def batch(request: web.Request) -> web.Response:
+        wires = msgspec.msgpack.decode(await request.read(), type=list[bytes])
+        node.batches += 1
+        node.submitted += wires
+        results = [[wire[:32], "accepted", None, None, None, None] for wire in wires]
+        if request.headers["Accept"] == "application/msgpack":
+            body = msgspec.msgpack.encode(results)
+            return web.Response(body=body, content_type="application/msgpack")
+        items = [{"id": wire[:32].hex(), "status": "accepted"} for wire in wires]
+        return web.json_response({"items": items})
+
+    async def transaction(request: web.Request) -> web.Response:
+        found = node.statuses.get(request.match_info["id"])
+        if found is None:
+            return problem(404, "not_found", "no such transaction")
+        return web.json_response(found)
+
+    async def blocks(request: web.Request) -> web.Response:
+        start, limit = int(request.query.get("cursor", "0")), int(request.query["limit"])
+        items = [{"height": h} for h in range(start, min(start + limit, node.height + 1))]
+        end = start + len(items)
+        cursor = str(end) if end <= node.height else None
+        return web.json_response({"items": items, "next_cursor": cursor, "latest_height": 7})
+
+    async def ids(request: web.Request) -> web.Response:
+        height = int(request.match_info["height"])
+        if height not in node.blocks:
+            return problem(404, "not_found", "no such block")
+        body = msgspec.msgpack.encode([height, 1000 * height, node.blocks[height]])
+        return web.Response(body=body, content_type="application/msgpack")
+
+    async def events(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b': hello\n\nid: 1.0.0\nevent: transferred\ndata: {"a": 1}\n\n')
+        await response.write(b'id: 1.0.1\nevent: lagged\ndata: {"resume_from": "1.0.0"}\n\n')
+        return response
+
+    async def garbage(_: web.Request) -> web.Response:
+        return web.Response(text="<html>proxy</html>", content_type="text/html", status=502)
+
+    async def slow(_: web.Request) -> web.Response:
+        await asyncio.sleep(30)
+        return web.json_response({})
+
+    app = web.Application()
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/v1/status", status)
+    app.router.add_get("/v1/blocks", blocks)
+    app.router.add_get("/v1/blocks/{height}/ids", ids)
+    app.router.add_get("/v1/events", events)
+    app.router.add_get("/v1/peers", garbage)
+    app.router.add_get("/v1/mempool", slow)
+    app.router.add_post("/v1/transactions", submit)
+    app.router.add_post("/v1/transactions/batch", batch)
+    app.router.add_get("/v1/transactions/{id}", transaction)
+    return app
+
+
+@asynccontextmanager
+async def serving(node: FakeNode) -> AsyncIterator[FakeNode]:
+    """Serve on a free loopback port, on the running loop."""
+    runner = web.AppRunner(make_app(node), shutdown_timeout=0.1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port = runner.addresses[0][:2]
+    node.url = f"http://{host}:{port}"
+    try:
+        yield node
+    finally:
+        await runner.cleanup()
+
+
+@contextmanager
+def serving_in_thread(node: FakeNode) -> Iterator[FakeNode]:
+    """Serve from another thread, for blocking clients."""
+    started, stop = threading.Event(), threading.Event()
+
+    async def main() -> None:
+        async with serving(node):
+            started.set()
+            await asyncio.to_thread(stop.wait)
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    try:
+        if not started.wait(10):
+            raise TimeoutError("the fake node did not start")
+        yield node
+    finally:
+        stop.set()
+        thread.join()
