@@ -11,6 +11,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from types import MappingProxyType
 from typing import Final
 
@@ -189,10 +190,11 @@ def _leaves(base: type[LedgerError]) -> Iterator[type[LedgerError]]:
         yield from _leaves(child)
 
 
+@cache
 def ledger_kinds() -> Mapping[str, ProblemKind]:
     """Return a problem kind for every error code of the ledger, by code.
 
-    Read from the classes when asked, because a module of operations may define its own errors.
+    Read from the classes when first asked: every module that defines errors is loaded by then.
     """
     kinds: dict[str, ProblemKind] = {}
     for error in _leaves(LedgerError):

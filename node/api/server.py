@@ -8,61 +8,15 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from node.api.application import build_application
-from node.api.context import Context
 from node.api.guard import ConnectionGuard, GuardedConnection
-from node.api.limits import Limits
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from node.api.ports import NodeView
-    from node.metrics import Metrics
+    from node.api.context import Context
 
 LISTEN_BACKLOG: Final = 512
 """Connections that the kernel holds while the loop is busy."""
 STOP_TIMEOUT_S: Final = 2.0
 """Time for requests in progress to end when the node stops; the node as a whole has 5 s."""
-
-
-async def run_api(
-    view: NodeView,
-    metrics: Metrics,
-    host: str,
-    port: int,
-    *,
-    limits: Limits | None = None,
-    allowed_hosts: Iterable[str] = (),
-    allowed_origins: Iterable[str] = (),
-) -> None:
-    """Serve the API of a node until cancelled.
-
-    Args:
-        view: the node.
-        metrics: counts requests, and is exposed.
-        host: name or address to bind; as a name it is also one that clients may use.
-        port: TCP port to bind.
-        limits: of connections and streams.
-        allowed_hosts: further names under which clients reach this node.
-        allowed_origins: other sites whose pages may use this node.
-
-    Raises:
-        OSError: the address cannot be bound.
-        InvariantViolation: a handler met a broken invariant: the process must end.
-        StorageError: a handler met a damaged store: the process must end.
-    """
-    context = Context(
-        view,
-        metrics,
-        limits or Limits(),
-        allowed_hosts=frozenset({host.lower(), *(name.lower() for name in allowed_hosts)}),
-        allowed_origins=frozenset(allowed_origins),
-    )
-    server = ApiServer(context)
-    try:
-        await server.start(host, port)
-        await server.wait_fault()
-    finally:
-        await server.stop()
 
 
 class ApiServer:
@@ -74,11 +28,9 @@ class ApiServer:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._guard = ConnectionGuard(context.limits, context.metrics.http)
-        self._fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._runner: web.AppRunner | None = None
         self._listener: asyncio.Server | None = None
         self._sweep: asyncio.TimerHandle | None = None
-        context.on_fault = self._report
         context.metrics.before_scrape(
             lambda: context.metrics.http.connections.set(len(self._guard))
         )
@@ -107,10 +59,6 @@ class ApiServer:
         bound: tuple[Any, ...] = self._listener.sockets[0].getsockname()
         return bound[0], bound[1]
 
-    async def wait_fault(self) -> None:
-        """Wait until a handler meets what must end the process, and raise it."""
-        await self._fault
-
     async def stop(self) -> None:
         """Stop listening, end the streams, give other requests a moment, close everything."""
         if self._sweep is not None:
@@ -120,12 +68,6 @@ class ApiServer:
         self._context.end_streams()
         if self._runner is not None:
             await self._runner.cleanup()
-        if not self._fault.cancel() and not self._fault.cancelled():
-            self._fault.exception()  # whoever waits for it has seen it
-
-    def _report(self, error: BaseException) -> None:
-        if not self._fault.done():
-            self._fault.set_exception(error)
 
     def _sweep_later(self, loop: asyncio.AbstractEventLoop) -> None:
         def sweep() -> None:
