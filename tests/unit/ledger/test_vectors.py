@@ -1,0 +1,218 @@
+"""Golden vectors: the bytes of the protocol, pinned, and made again by a second implementation."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ledger import errors
+from ledger.address import format_address, parse_address
+from ledger.block import Header, block_hash
+from ledger.crypto import SigningKey, check_public_key, sha256, verify, verify_many
+from ledger.encoding import StrictDecoder, encode
+from ledger.errors import LedgerError, WeakPublicKey
+from ledger.genesis import chain_id, genesis_block, parse_genesis
+from ledger.json import operation_from_json
+from ledger.operations import REGISTRY, Transfer
+from ledger.receipt import RECEIPT_DECODER, receipt_leaf
+from ledger.state_proof import STATE_PROOF_DECODER, verify_state_proof
+from ledger.transaction import decode_transaction, sign_transaction
+from ledger.types import Amount, Digest, PublicKey
+from tests.vectors import build, independent
+
+FOLDER = Path(build.__file__).parent
+PROTOCOL = (FOLDER.parent.parent / "docs" / "protocol.md").read_text()
+
+PINNED = {
+    "blocks": "c53ce6a55a4f479ac8cfa4831f0f4de108e10eb65b53af476d8cd98d8ec17714",
+    "encodings": "9bd83661fdb9141c09fc7646c0b35a49fd50d06b4d14a8a3aee6ff1172a4fc01",
+    "genesis": "995181394a9bb7d885bc7b26973f47d3817ce8f5f461181add89516750b27163",
+    "keys": "c101c459ffb28504ecf568690c1e8fdde87ceac30ef5f4d3f59b24ed2a05454e",
+    "transactions": "7bb3fd66b532a9a04b1f91a4c07ec17b1dcfdccf52498a3ad0c32a40ce8b02c3",
+}
+"""SHA-256 of each file. A change here breaks the protocol: it needs an ADR and a new version."""
+
+
+def load(name: str) -> Any:  # JSON
+    return json.loads((FOLDER / f"{name}.json").read_bytes())
+
+
+@pytest.mark.parametrize("name", sorted(build.DOCUMENTS))
+def test_the_wire_format_is_the_pinned_one(name: str) -> None:
+    """The code writes today exactly the bytes that were written when the format was fixed."""
+    stored = (FOLDER / f"{name}.json").read_bytes()
+    assert build.document(name) == stored
+    assert sha256(stored).hex() == PINNED[name]
+
+
+def test_there_is_a_vector_for_every_operation() -> None:
+    names = [case["json"]["type"] for case in load("encodings")["operations"]]
+    assert names == [spec.name for spec in REGISTRY]
+    for case in load("encodings")["operations"]:
+        assert encode(operation_from_json(case["json"])).hex() == case["encoded"]
+
+
+def test_the_protocol_names_every_error_code_with_its_permanence() -> None:
+    def leaves(error: type[LedgerError]) -> list[type[LedgerError]]:
+        found = [leaf for child in error.__subclasses__() for leaf in leaves(child)]
+        return found + ([error] if "code" in vars(error) and error is not LedgerError else [])
+
+    codes = {error.code: error.permanent for error in leaves(LedgerError)}
+    assert len(codes) == len(leaves(LedgerError)), "a code is used twice"
+    rows = [line.split("|") for line in PROTOCOL.splitlines() if line.count("|") == 4]
+    documented = {
+        row[1].strip().strip("`"): row[2].strip() == "yes"
+        for row in rows
+        if row[2].strip() in {"yes", "no"}
+    }
+    assert documented == codes
+    assert errors.UnexpectedFailure.code in documented
+
+
+def test_the_protocol_names_every_operation_with_its_tag() -> None:
+    for spec in REGISTRY:
+        assert f"| {spec.tag} | `{spec.name}` |" in PROTOCOL
+
+
+# --- The independent implementation -------------------------------------------------------------
+
+SEEDS = [bytes([number]) * 32 for number in range(4)]
+
+
+def test_keys_and_addresses_agree() -> None:
+    for seed in SEEDS:
+        public_key = independent.public_key_of(seed)
+        found = independent.address_of(public_key)
+        assert SigningKey(seed).public_key == public_key
+        assert parse_address(independent.bech32m(found)) == found
+    for case in load("keys")["addresses"]:
+        public_key = independent.public_key_of(bytes.fromhex(case["seed"]))
+        assert public_key.hex() == case["public_key"]
+        assert independent.address_of(public_key).hex() == case["address"]
+        assert independent.bech32m(independent.address_of(public_key)) == case["text"]
+
+
+@pytest.mark.parametrize("nonce", [0, 127, 128, 255, 256, 65_535, 65_536, 2**32, 2**64 - 1])
+@pytest.mark.parametrize(
+    ("memo", "signers"), [("", 1), ("x" * 31, 2), ("é" * 16, 1), ("y" * 256, 4)]
+)
+def test_a_transfer_written_byte_by_byte_is_the_same(nonce: int, memo: str, signers: int) -> None:
+    """An encoder that knows only the document makes the same bytes, id and signatures."""
+    network = Digest(independent.sha256(b"some genesis"))
+    sender, to = (independent.address_of(independent.public_key_of(seed)) for seed in SEEDS[:2])
+    operation = independent.transfer(to, "bank/MYR", 2**40)
+    fields = independent.body_fields(sender, nonce, 1_700_000_060_000, [operation], memo)
+    wire = independent.sign(network, fields, SEEDS[:signers])
+    ours = sign_transaction(
+        network,
+        parse_address(independent.bech32m(sender)),
+        nonce,
+        1_700_000_060_000,
+        [Transfer(None, parse_address(independent.bech32m(to)), "bank/MYR", Amount(2**40))],
+        memo,
+        [SigningKey(seed) for seed in SEEDS[:signers]],
+    )
+    assert wire == ours
+    decoded = decode_transaction(network, wire)
+    assert decoded.preimage == independent.preimage(network, fields)
+    assert decoded.id == independent.sha256(decoded.preimage)
+    assert decoded.wire_hash == independent.wire_hash(wire)
+    assert all(verify_many(decoded.signature_items()))
+
+
+def test_the_worked_example_of_the_protocol_is_right() -> None:
+    network = b"\x11" * 32
+    sender, to = (independent.address_of(independent.public_key_of(seed)) for seed in SEEDS[:2])
+    fields = independent.body_fields(
+        sender, 1, 1_700_000_060_000, [independent.transfer(to, "bank/MYR", 500)], ""
+    )
+    wire = independent.sign(network, fields, SEEDS[:1])
+    for part in (
+        independent.array(fields),
+        sender,
+        to,
+        independent.sha256(independent.preimage(network, fields)),
+        independent.wire_hash(wire),
+        wire[-66:],
+        wire[-100:-66],
+    ):
+        assert part.hex() in PROTOCOL
+    for account in (sender, to):
+        assert independent.bech32m(account) in PROTOCOL
+    assert decode_transaction(Digest(network), wire).wire == wire
+
+
+def test_the_first_state_and_the_trees_agree() -> None:
+    document = load("genesis")
+    genesis = parse_genesis(json.dumps(document["json"]).encode())
+    assert encode(genesis).hex() == document["encoded"]
+    assert chain_id(genesis).hex() == document["chain_id"]
+    preimage = independent.tag("MBI-GENESIS-v1") + bytes.fromhex(document["encoded"])
+    assert independent.sha256(preimage).hex() == document["chain_id"]
+    state = {bytes.fromhex(key): bytes.fromhex(value) for key, value in document["state"]}
+    assert independent.state_root(state).hex() == document["state_root"]
+    assert block_hash(chain_id(genesis), genesis_block(genesis)).hex() == document["block_hash"]
+    header = independent.tag("MBI-HEAD-v1") + bytes.fromhex(
+        document["chain_id"] + document["header"]
+    )
+    assert independent.sha256(header).hex() == document["block_hash"]
+
+
+def test_the_roots_of_blocks_agree() -> None:
+    document = load("blocks")
+    network = Digest(bytes.fromhex(document["chain_id"]))
+    for block in document["blocks"]:
+        wires = [bytes.fromhex(wire) for wire in block["transactions"]]
+        hashes = [independent.wire_hash(wire) for wire in wires]
+        assert independent.dense_root(hashes).hex() == block["transactions_root"]
+        receipts = [bytes.fromhex(receipt) for receipt in block["receipts"]]
+        leaves = [
+            independent.sha256(independent.tag("MBI-RECEIPT-v1") + receipt) for receipt in receipts
+        ]
+        assert independent.dense_root(leaves).hex() == block["receipts_root"]
+        for wire, receipt in zip(wires, receipts, strict=True):
+            assert receipt_leaf(receipt) in leaves
+            identity = decode_transaction(network, wire).id
+            assert RECEIPT_DECODER.decode(receipt).transaction_id == identity
+        header = StrictDecoder(Header, 1_000).decode(bytes.fromhex(block["header"]))
+        assert block_hash(network, header).hex() == block["block_hash"]
+
+
+def test_the_history_is_the_tree_over_block_state_and_receipts() -> None:
+    document = load("blocks")
+    genesis = load("genesis")
+    empty = independent.dense_root([]).hex()
+    history = [(genesis["block_hash"], genesis["state_root"], empty)]
+    for block in document["blocks"]:
+        history.append((block["block_hash"], block["state_root"], block["receipts_root"]))
+        leaves = [
+            independent.sha256(independent.tag("MBI-HIST-v1") + bytes.fromhex("".join(parts)))
+            for parts in history
+        ]
+        assert independent.dense_root(leaves).hex() == block["history_root"]
+
+
+def test_stored_proofs_and_signatures_still_hold() -> None:
+    blocks = load("blocks")
+    root = Digest(bytes.fromhex(blocks["blocks"][-1]["state_root"]))
+    for case in blocks["proofs"]:
+        proof = STATE_PROOF_DECODER.decode(bytes.fromhex(case["proof"]))
+        value = verify_state_proof(root, bytes.fromhex(case["key"]), proof)
+        assert (None if value is None else value.hex()) == case["value"]
+    keys = load("keys")
+    assert sum(case["is_valid"] for case in keys["signatures"]) == 1
+    for case in keys["signatures"]:
+        parts = [bytes.fromhex(case[name]) for name in ("public_key", "message", "signature")]
+        assert verify(parts[0], parts[1], parts[2]) is case["is_valid"]
+    assert sum(case["is_sound"] for case in keys["public_keys"]) == 1
+    for case in keys["public_keys"]:
+        candidate = PublicKey(bytes.fromhex(case["public_key"]))
+        if case["is_sound"]:
+            check_public_key(candidate)
+            assert format_address(parse_address(keys["addresses"][0]["text"]))
+            continue
+        with pytest.raises(WeakPublicKey):
+            check_public_key(candidate)
