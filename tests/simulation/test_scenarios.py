@@ -175,3 +175,35 @@ def test_slow_execution_holds_the_chain_back_and_recovers() -> None:
     for node in story.world.nodes.values():
         node.execution_ms = 1
     story.wait_final(last, 30_000)
+
+
+@pytest.mark.parametrize("index", range(4))
+def test_crash_after_every_single_effect_is_survived(index: int) -> None:
+    """C3, C19, S6: whatever was done last, the restarted node signs nothing against it."""
+    effects = 0
+    has_crashed = True
+    while has_crashed:
+        effects += 1
+        story = Story()
+        node = story.world.nodes[index]
+        node.disk.sync_ms = effects % 3
+        story.process(index).crash_after = effects
+        story.clients.submit((index + 1) % 4)
+        story.wait(300)
+        transaction = story.clients.submit((index + 1) % 4)
+        story.wait(300)
+        has_crashed = not node.is_up
+        story.world.restart(node)
+        story.wait_final(transaction, 20_000)
+    assert effects > 20
+
+
+def test_equivocating_leader_is_reported_and_the_chain_goes_on() -> None:
+    """C1, C2: evidence at honest nodes, against the equivocator only, once per view."""
+    story = Story(calm(government=3, commercial=2, byzantine=(("c1", "equivocator"),)))
+    honest = tuple(story.world.nodes)
+    for turn in range(30):
+        story.clients.submit(honest[turn % 4])
+        story.wait(200)
+    assert story.world.checker.evidence_reported > 0
+    story.wait_final(story.clients.submit(honest[0]), 30_000, honest)
