@@ -103,6 +103,7 @@ class MbiCommand(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs.setdefault("context_settings", CONTEXT_SETTINGS)
         super().__init__(*args, **kwargs)
+        self.help = _kept_as_written(self.help)
         self.params.extend(global_options())
 
 
@@ -117,6 +118,7 @@ class MbiGroup(click.Group):
     def __init__(self, *args: Any, lazy: dict[str, str] | None = None, **kwargs: Any) -> None:
         kwargs.setdefault("context_settings", CONTEXT_SETTINGS)
         super().__init__(*args, **kwargs)
+        self.help = _kept_as_written(self.help)
         self._lazy = lazy or {}
         self.params.extend(global_options())
 
@@ -171,6 +173,11 @@ def global_options() -> Sequence[click.Option]:
             help="Print one JSON document on stdout; everything else goes to stderr.",
         ),
     )
+
+
+def _kept_as_written(text: str | None) -> str | None:
+    """Turn the two characters of a raw docstring into the mark that keeps click from rewrapping."""
+    return None if text is None else text.replace("\\b\n", "\b\n")
 
 
 def existing_directory() -> click.Path:
