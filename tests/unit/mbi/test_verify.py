@@ -1,0 +1,251 @@
+"""The verifier of a served chain: an honest chain passes, each single change is found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from consensus.certificates import certificate_hash, make_certificate
+from consensus.genesis import validator_set_of
+from consensus.leader import leader_order
+from consensus.types import Certificate, Value, Vote, VoteKind, vote_signing_bytes
+from ledger.address import address_of
+from ledger.block import Header, block_hash
+from ledger.block_rules import transactions_root
+from ledger.crypto import SigningKey
+from ledger.genesis import chain_id, genesis_block
+from ledger.operations import Transfer
+from ledger.transaction import decode_transaction, sign_transaction
+from ledger.types import ZERO_DIGEST, Amount, Digest, Epoch, Era, Height, TimeMs, View
+from mbi.cli.audit import certificate_of
+from mbi.errors import IntegrityViolation
+from mbi.localnet.genesis import DEV_ASSET, dev_genesis
+from mbi.localnet.identities import KeySource
+from mbi.localnet.topology import plan
+from mbi.verify import ChainVerifier
+
+SOURCE = KeySource("verify")
+GENESIS = dev_genesis(plan(4, 0), SOURCE)
+CHAIN = chain_id(GENESIS)
+VALIDATORS = validator_set_of(GENESIS)
+ORDER = leader_order(CHAIN, Era(0), Epoch(0), VALIDATORS)
+KEYS = {
+    SOURCE.key(f"validator/{node.name}").public_key: SOURCE.key(f"validator/{node.name}")
+    for node in plan(4, 0).validators
+}
+ALICE, BOB = SOURCE.key("account/alice"), SOURCE.key("account/bob")
+
+
+class Served(msgspec.Struct):
+    """A block as a node serves it."""
+
+    header: Header
+    wires: list[bytes]
+    certificate: Certificate
+
+
+def transfer(nonce: int, key: SigningKey = ALICE, valid_for_ms: int = 60_000) -> bytes:
+    operation = Transfer(None, address_of(BOB.public_key), DEV_ASSET, Amount(1))
+    until = GENESIS.time_ms + 10_000 + valid_for_ms
+    sender = address_of(ALICE.public_key)
+    return sign_transaction(CHAIN, sender, nonce, until, (operation,), "", [key])
+
+
+def certify(
+    digest: Digest, view: int, parent_view: int, kind: VoteKind, count: int = 3
+) -> Certificate:
+    value = Value(View(parent_view), digest)
+    message = vote_signing_bytes(CHAIN, kind, Era(0), Epoch(0), View(view), value)
+    votes = [
+        Vote(
+            kind,
+            Era(0),
+            Epoch(0),
+            View(view),
+            value,
+            index,
+            KEYS[VALIDATORS[index].consensus_key].sign(message),
+        )
+        for index in range(count)
+    ]
+    return make_certificate(VALIDATORS, votes)
+
+
+def chain_of(bodies: list[list[bytes]]) -> list[Served]:
+    parent = genesis_block(GENESIS)
+    base = parent_hash = block_hash(CHAIN, parent)
+    parent_certificate: Certificate | None = None
+    served = []
+    for view, wires in enumerate(bodies, 1):
+        header = Header(
+            version=1,
+            era=Era(0),
+            epoch=Epoch(0),
+            height=Height(view),
+            view=View(view),
+            parent_hash=parent_hash,
+            proposer=ORDER[view % len(ORDER)],
+            time_ms=TimeMs(GENESIS.time_ms + 1000 * view),
+            transactions_root=transactions_root(
+                [decode_transaction(CHAIN, wire).wire_hash for wire in wires]
+            ),
+            transaction_count=len(wires),
+            body_bytes=sum(map(len, wires)),
+            parent_certificate_hash=certificate_hash(parent_certificate),
+            validator_set_hash=VALIDATORS.hash,
+            executed_height=Height(0),
+            state_root=parent.state_root,
+            history_root=ZERO_DIGEST,
+            next_validator_set_hash=ZERO_DIGEST,
+            previous_boundary_hash=base,
+        )
+        digest = block_hash(CHAIN, header)
+        served.append(Served(header, wires, certify(digest, view, view - 1, VoteKind.FINALIZE)))
+        parent_certificate = certify(digest, view, view - 1, VoteKind.NOTARIZE)
+        parent, parent_hash = header, digest
+    return served
+
+
+def verify(served: list[Served]) -> ChainVerifier:
+    verifier = ChainVerifier(GENESIS)
+    for block in served:
+        verifier.add(block.header, block.wires)
+        verifier.cover(block.certificate)
+    return verifier
+
+
+def bodies() -> list[list[bytes]]:
+    return [[transfer(1), transfer(2)], [], [transfer(3)]]
+
+
+def test_an_honest_chain_is_intact() -> None:
+    verifier = verify(chain_of(bodies()))
+    progress = verifier.progress
+    assert (progress.height, progress.transactions, progress.certificates) == (3, 3, 3)
+    assert verifier.uncovered == 0
+
+
+def test_a_certificate_covers_its_ancestors_too() -> None:
+    served = chain_of(bodies())
+    verifier = ChainVerifier(GENESIS)
+    for block in served:
+        verifier.add(block.header, block.wires)
+    assert verifier.uncovered == 3
+    verifier.cover(served[1].certificate)
+    assert verifier.uncovered == 1
+
+
+def change_header(**fields: Any) -> Callable[[list[Served]], None]:
+    def change(served: list[Served]) -> None:
+        served[1].header = msgspec.structs.replace(served[1].header, **fields)
+
+    return change
+
+
+def drop_transaction(served: list[Served]) -> None:
+    served[0].wires.pop()
+
+
+def swap_transactions(served: list[Served]) -> None:
+    served[0].wires.reverse()
+
+
+def forge_signature(served: list[Served]) -> None:
+    wire = served[0].wires[0]
+    served[0].wires[0] = wire[:-1] + bytes([wire[-1] ^ 1])
+
+
+def drop_block(served: list[Served]) -> None:
+    del served[1]
+
+
+def swap_certificates(served: list[Served]) -> None:
+    served[1].certificate = served[2].certificate
+
+
+def forge_vote(served: list[Served]) -> None:
+    certificate = served[1].certificate
+    forged = certificate.signatures[:-1] + bytes([certificate.signatures[-1] ^ 1])
+    served[1].certificate = msgspec.structs.replace(certificate, signatures=forged)
+
+
+def too_few_votes(served: list[Served]) -> None:
+    header = served[1].header
+    served[1].certificate = certify(block_hash(CHAIN, header), 2, 1, VoteKind.FINALIZE, count=2)
+
+
+def only_notarized(served: list[Served]) -> None:
+    header = served[1].header
+    served[1].certificate = certify(block_hash(CHAIN, header), 2, 1, VoteKind.NOTARIZE)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_header(time_ms=TimeMs(GENESIS.time_ms)),
+        change_header(parent_hash=ZERO_DIGEST),
+        change_header(height=Height(7)),
+        change_header(proposer=ORDER[3]),
+        change_header(transaction_count=1),
+        change_header(state_root=ZERO_DIGEST),
+        drop_transaction,
+        swap_transactions,
+        forge_signature,
+        drop_block,
+        swap_certificates,
+        forge_vote,
+        too_few_votes,
+        only_notarized,
+    ],
+)
+def test_every_single_change_is_found(change: Callable[[list[Served]], None]) -> None:
+    served = chain_of(bodies())
+    change(served)
+    with pytest.raises(IntegrityViolation) as caught:
+        verify(served)
+    assert caught.value.exit_code == 5
+
+
+@pytest.mark.parametrize(
+    ("wires", "reason"),
+    [
+        ([[transfer(1)], [transfer(1)]], "used its sender's nonce"),
+        ([[transfer(1, valid_for_ms=-9_500)]], "valid_until"),
+    ],
+)
+def test_a_well_signed_block_that_breaks_a_rule_is_found(
+    wires: list[list[bytes]], reason: str
+) -> None:
+    with pytest.raises(IntegrityViolation, match=reason):
+        verify(chain_of(wires))
+
+
+def test_a_transaction_signed_by_a_forged_signature_with_a_matching_root_is_found() -> None:
+    wire = transfer(1)
+    forged = wire[:-1] + bytes([wire[-1] ^ 1])
+    with pytest.raises(IntegrityViolation, match="does not verify"):
+        verify(chain_of([[forged]]))
+
+
+def test_certificate_is_read_from_the_form_of_the_api() -> None:
+    certificate = chain_of(bodies())[0].certificate
+    [certificate.signatures[start : start + 64].hex() for start in (0, 64, 128)]
+    shown = {
+        "kind": "finalize",
+        "era": 0,
+        "epoch": 0,
+        "view": certificate.view,
+        "parent_view": certificate.value.parent_view,
+        "block_hash": certificate.value.block_hash.hex(),
+        "signers": [
+            {
+                "index": index,
+                "signature": certificate.signatures[64 * index : 64 * index + 64].hex(),
+            }
+            for index in range(3)
+        ],
+    }
+    assert certificate_of(shown, 4) == certificate
