@@ -1,0 +1,670 @@
+"""The engine, sentence by sentence: views, proposals, votes and finality (consensus/engine.py)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from consensus.certificates import certificate_hash
+from consensus.effects import (
+    Finalize,
+    Halt,
+    Penalise,
+    Persist,
+    ReportEvidence,
+    RequestProposal,
+    RequestVerification,
+    Send,
+)
+from consensus.inputs import Received, TimerKind, Verdict, Verified
+from consensus.types import (
+    NULL_VALUE,
+    CertificateMessage,
+    GetCertificates,
+    GetProposal,
+    Proposal,
+    Value,
+    Vote,
+    VoteKind,
+)
+from ledger.block import block_hash
+from ledger.errors import InvariantViolation
+from ledger.types import Digest, Signature, View
+from tests.unit.consensus.kit import CHAIN_ID, Block, Driven, Net
+
+NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE
+
+
+@pytest.fixture
+def net() -> Net:
+    return Net()
+
+
+def follower(net: Net) -> Driven:
+    """Return a validator that leads none of the views 1 to 3."""
+    return Driven(net, net.leader(4))
+
+
+def notarize_by_others(node: Driven, block: Block) -> None:
+    """Let the node see a quorum for a block: its leader's, its own and one more."""
+    voters = [i for i in node.net.others(node.me or 0) if i != node.net.leader(block.view)]
+    node.receive_votes(NOTARIZE, block.view, block.value, voters)
+
+
+class TestEnteringViews:
+    """EN1."""
+
+    def test_a_new_node_is_in_view_one(self, net: Net) -> None:
+        assert Driven(net, 0).view == 1
+
+    @pytest.mark.parametrize("kind", list(VoteKind))
+    def test_any_certificate_of_a_view_leads_to_the_next(self, net: Net, kind: VoteKind) -> None:
+        node = follower(net)
+        value = NULL_VALUE if kind is NULLIFY else net.block(1).value
+        node.receive(CertificateMessage((net.certificate(kind, 1, value),)), net.leader(1))
+        assert node.view == 2
+
+    def test_a_certificate_of_a_far_view_is_enough_without_those_between(self, net: Net) -> None:
+        node = follower(net)
+        node.receive(CertificateMessage((net.nullification(400),)), net.leader(1))
+        assert node.view == 401
+
+    def test_certificates_of_earlier_views_do_not_lead_back(self, net: Net) -> None:
+        node = follower(net)
+        node.receive(CertificateMessage((net.nullification(5),)), net.leader(1))
+        node.receive(CertificateMessage((net.nullification(3),)), net.leader(1))
+        assert node.view == 6
+
+    def test_votes_without_quorum_do_not_change_the_view(self, net: Net) -> None:
+        node = follower(net)
+        node.receive_votes(NULLIFY, 1, NULL_VALUE, net.others(node.me or 0)[:2])
+        assert node.view == 1
+
+    def test_timers_of_the_view_end_with_it(self, net: Net) -> None:
+        node = follower(net)
+        node.work()
+        assert node.timer(TimerKind.LEAD) is not None
+        node.receive(CertificateMessage((net.nullification(1),)), net.leader(1))
+        assert all(t.view != 1 for t in node.timers)
+
+
+class TestProposing:
+    """PR1, PR2."""
+
+    def test_the_leader_asks_for_a_block_at_once_when_there_is_work(self, net: Net) -> None:
+        node = Driven(net, net.leader(1))
+        node.work()
+        (request,) = node.all_of(RequestProposal)
+        assert (request.view, request.parent) == (1, net.base_header)
+        assert request.parent_certificate is None
+        assert request.proposer == node.me
+        assert not request.empty_allowed
+
+    def test_others_do_not_ask(self, net: Net) -> None:
+        node = follower(net)
+        node.work()
+        assert node.all_of(RequestProposal) == []
+
+    def test_the_proposal_is_persisted_with_vote_and_block_before_it_leaves(self, net: Net) -> None:
+        """P2, P4."""
+        node = Driven(net, net.leader(1))
+        node.work()
+        block = net.block(1)
+        effects = node.built(block)
+        assert isinstance(effects[0], Persist)
+        (proposal,) = node.sent(Proposal)
+        assert effects[0].proposal == proposal
+        assert effects[0].votes == (proposal.leader_vote,)
+        assert effects[0].blocks == (block.hash,)
+        assert proposal.leader_vote == net.vote(NOTARIZE, node.me or 0, 1, block.value)
+
+    def test_the_next_leader_builds_on_a_notarized_block_that_is_not_final(self, net: Net) -> None:
+        """Pipelining: two delays after the last proposal."""
+        node = Driven(net, net.leader(2))
+        node.work()
+        block = net.block(1)
+        node.propose(block)
+        node.now_ms = 1_000
+        notarize_by_others(node, block)
+        (request,) = node.all_of(RequestProposal)
+        assert (request.view, request.parent) == (2, block.header)
+        assert request.parent_certificate is not None
+        assert request.parent_certificate.value == block.value
+
+    def test_the_interval_since_the_parent_is_kept(self, net: Net) -> None:
+        """The first block after idle time is immediate, the next waits for the interval."""
+        node = Driven(net, net.leader(2))
+        node.work()
+        block = net.block(1)
+        node.propose(block)
+        notarize_by_others(node, block)
+        assert node.all_of(RequestProposal) == []
+        assert node.timer(TimerKind.PROPOSE) == 100
+        assert len(node.all_of(RequestProposal, node.advance(100))) == 1
+
+    def test_a_leader_without_block_asks_again_when_work_comes(self, net: Net) -> None:
+        node = Driven(net, net.leader(1))
+        node.work()
+        node.built_nothing(1)
+        assert node.all_of(RequestProposal) == []
+        assert len(node.all_of(RequestProposal, node.work())) == 1
+
+    def test_a_leader_builds_once_per_view(self, net: Net) -> None:
+        node = Driven(net, net.leader(1))
+        node.work()
+        node.built(net.block(1))
+        node.work()
+        assert node.all_of(RequestProposal) == []
+        assert node.built(net.block(1, time_ms=9_999)) == []
+
+    def test_a_leader_that_gave_the_view_up_does_not_propose_in_it(self, net: Net) -> None:
+        node = Driven(net, net.leader(1))
+        node.receive_votes(NULLIFY, 1, NULL_VALUE, net.others(node.me or 0)[:2])
+        node.advance(2_000)
+        assert (NULLIFY, 1) in node.votes_cast()
+        node.built_nothing(1)
+        assert node.all_of(RequestProposal, node.work()) == []
+
+    def test_it_builds_above_nullified_views_and_shows_the_nullifications(self, net: Net) -> None:
+        """C1 of the deviations: the proposal carries its ancestry."""
+        node = Driven(net, net.leader(4))
+        node.work()
+        block = net.block(1)
+        node.propose(block)
+        skips = (net.nullification(2), net.nullification(3))
+        node.receive(CertificateMessage((net.notarization(block), *skips)), net.leader(1))
+        node.advance(100)
+        request = node.all_of(RequestProposal, node.history)[-1]
+        assert (request.view, request.parent) == (4, block.header)
+        node.built(net.block(4, block, parent_certificate_hash=_named(request)))
+        (proposal,) = node.sent(Proposal)
+        assert proposal.skips == skips
+        assert proposal.value.parent_view == 1
+
+    def test_missing_certificates_are_asked_for_before_building(self, net: Net) -> None:
+        node = Driven(net, net.leader(4))
+        node.work()
+        node.receive(CertificateMessage((net.nullification(3),)), net.leader(1))
+        assert node.sent(GetCertificates) == [
+            GetCertificates(net.base_header.epoch, View(1), View(2))
+        ]
+        assert node.all_of(RequestProposal) == []
+
+    def test_a_block_of_its_own_that_breaks_a_rule_stops_the_node(self, net: Net) -> None:
+        """Section 5 row 31: the leader checks its own block before it votes for it."""
+        node = Driven(net, net.leader(1))
+        node.work()
+        with pytest.raises(InvariantViolation, match="V1: expected height 1"):
+            node.built(net.block(1, height=2))
+        assert node.signed == 0
+
+    def test_a_single_validator_finalises_alone(self) -> None:
+        """C7: n = 1."""
+        node = Driven(Net(1, 0), 0)
+        node.work()
+        block = node.net.block(1)
+        node.built(block)
+        assert node.finalized() == [block.hash]
+
+
+def _named(request: RequestProposal) -> Digest:
+    return certificate_hash(request.parent_certificate)
+
+
+class TestVoting:
+    """NO1, NO2."""
+
+    def test_a_valid_proposal_is_notarized_after_it_is_persisted(self, net: Net) -> None:
+        """P1, P2: vote and body are on disk before the vote leaves."""
+        node = follower(net)
+        node.judge = None
+        block = net.block(1)
+        (request,) = [e for e in node.propose(block) if isinstance(e, RequestVerification)]
+        assert (request.block_hash, request.payload) == (block.hash, b"payload")
+        assert request.source == net.peer(net.leader(1))
+        effects = node.feed(Verified(block.hash, Verdict.VALID))
+        vote = net.vote(NOTARIZE, node.me or 0, 1, block.value)
+        assert effects[0] == Persist(votes=(vote,), blocks=(block.hash,))
+        assert node.sent(Vote) == [vote]
+
+    def test_an_invalid_block_is_nullified_at_once(self, net: Net) -> None:
+        """Section 5 row 5: no waiting for the timeout."""
+        node = follower(net)
+        node.judge = Verdict.INVALID
+        node.propose(net.block(1))
+        assert node.votes_cast() == [(NULLIFY, 1)]
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"version": 2},
+            {"height": 2},
+            {"view": 2},
+            {"parent_hash": Digest(b"x" * 32)},
+            {"proposer": 9},
+            {"time_ms": 1_000},
+            {"validator_set_hash": Digest(b"x" * 32)},
+            {"executed_height": 1},
+            {"next_validator_set_hash": Digest(b"x" * 32)},
+            {"previous_boundary_hash": Digest(b"x" * 32)},
+        ],
+        ids=str,
+    )
+    def test_a_header_that_breaks_a_rule_is_nullified_without_asking(
+        self, net: Net, changes: dict[str, Any]
+    ) -> None:
+        """C8: every field flips the vote; the sender is not punished for one relay."""
+        node = follower(net)
+        good = net.block(1)
+        header = msgspec.structs.replace(good.header, **changes)
+        value = Value(View(0), block_hash(CHAIN_ID, header))
+        bad = Block(header, value.block_hash, value, None)
+        vote = net.vote(NOTARIZE, net.leader(1), 1, value)
+        proposal = msgspec.structs.replace(
+            net.proposal(good), header=header, value=bad.value, leader_vote=vote
+        )
+        node.receive(proposal, net.leader(1))
+        assert node.votes_cast() == [(NULLIFY, 1)]
+        assert node.all_of(RequestVerification) == []
+        assert node.all_of(Penalise) == []
+
+    def test_a_view_is_voted_for_once(self, net: Net) -> None:
+        node = follower(net)
+        node.propose(net.block(1))
+        node.propose(net.block(1, time_ms=9_999))
+        assert node.votes_cast(node.history) == [(NOTARIZE, 1)]
+
+    def test_an_undecided_verdict_waits_and_is_asked_again_when_something_was_executed(
+        self, net: Net
+    ) -> None:
+        """V2, V3: NOT_YET is not INVALID."""
+        node = follower(net)
+        node.judge = Verdict.NOT_YET
+        node.propose(net.block(1))
+        assert node.votes_cast(node.history) == []
+        node.judge = Verdict.VALID
+        node.executed(0)
+        assert node.votes_cast() == [(NOTARIZE, 1)]
+
+    def test_an_undecided_verdict_is_asked_again_on_retry(self, net: Net) -> None:
+        node = follower(net)
+        node.judge = Verdict.NOT_YET
+        node.propose(net.block(1))
+        node.judge = Verdict.VALID
+        node.advance(1_101)
+        assert (NOTARIZE, 1) in node.votes_cast()
+
+    def test_a_late_verdict_counts(self, net: Net) -> None:
+        node = follower(net)
+        node.judge = None
+        block = net.block(1)
+        node.propose(block)
+        node.feed(Verified(block.hash, Verdict.NOT_YET))
+        node.feed(Verified(block.hash, Verdict.VALID))
+        assert node.votes_cast() == [(NOTARIZE, 1)]
+
+    def test_missing_ancestry_is_asked_of_the_proposer(self, net: Net) -> None:
+        """A3, section 5 rows 2, 3 and 20: the way to skip certificates."""
+        node = follower(net)
+        block = net.block(3)
+        node.receive(CertificateMessage((net.nullification(2),)), net.leader(1))
+        node.propose(block)
+        request = GetCertificates(net.base_header.epoch, View(1), View(1))
+        assert node.all_of(Send) == [Send(net.peer(net.leader(3)), request)]
+        node.receive(CertificateMessage((net.nullification(1),)), net.leader(3))
+        assert node.votes_cast() == [(NOTARIZE, 3)]
+
+    def test_the_certificates_of_a_proposal_move_a_node_to_its_view(self, net: Net) -> None:
+        """NO1: evidence first."""
+        node = follower(net)
+        node.propose(net.block(2), [net.nullification(1)])
+        assert node.view == 2
+        assert node.votes_cast() == [(NOTARIZE, 2)]
+
+    def test_a_proposal_whose_ancestry_is_impossible_is_nullified(self, net: Net) -> None:
+        """A2: another block is certified in the parent's view."""
+        node = follower(net)
+        node.propose(net.block(1))
+        notarize_by_others(node, net.block(1))
+        block = net.block(2)  # on the base, but offered as if that were certified in view 1
+        value = Value(View(1), block.hash)
+        vote = net.vote(NOTARIZE, net.leader(2), 2, value)
+        node.receive(net.proposal(block, value=value, leader_vote=vote), net.leader(2))
+        assert node.votes_cast() == [(NULLIFY, 2)]
+
+    def test_a_proposal_by_another_than_the_leader_is_refused(self, net: Net) -> None:
+        """C5."""
+        node = follower(net)
+        other = net.leader(2)
+        block = net.block(1)
+        vote = net.vote(NOTARIZE, other, 1, block.value)
+        node.receive(net.proposal(block, leader_vote=vote), other)
+        assert len(node.all_of(Penalise)) == 1
+        assert node.engine.status().view == 1
+        assert node.votes_cast(node.history) == []
+
+    @pytest.mark.parametrize("what", ["signature", "header", "certificate"])
+    def test_what_the_leader_did_not_sign_is_refused(self, net: Net, what: str) -> None:
+        node = follower(net)
+        parent = net.block(1)
+        node.propose(parent)
+        notarize_by_others(node, parent)
+        block = net.block(2, parent)
+        proposal = net.proposal(block)
+        forged = {
+            "signature": net.proposal(
+                block,
+                leader_vote=msgspec.structs.replace(
+                    proposal.leader_vote, signature=Signature(bytes(64))
+                ),
+            ),
+            "header": net.proposal(block, header=net.block(2, parent, time_ms=9_999).header),
+            "certificate": net.proposal(
+                block, parent_certificate=net.notarization(parent, [0, 1, 2])
+            ),
+        }[what]
+        node.receive(forged, net.leader(2))
+        assert len(node.all_of(Penalise)) == 1
+        node.propose(block)
+        assert (NOTARIZE, 2) in node.votes_cast(), "the genuine proposal still counts"
+
+    def test_a_proposal_that_did_not_come_is_asked_of_a_voter_once(self, net: Net) -> None:
+        node = follower(net)
+        block = net.block(1)
+        first, second = net.others(node.me or 0, net.leader(1))
+        node.receive(net.vote(NOTARIZE, first, 1, block.value), first)
+        assert node.sent(GetProposal) == [GetProposal(net.base_header.epoch, View(1))]
+        node.receive(net.vote(NOTARIZE, second, 1, block.value), second)
+        assert node.sent(GetProposal) == []
+
+    def test_a_voter_repeats_the_proposal_it_voted_for(self, net: Net) -> None:
+        node = follower(net)
+        block = net.block(1)
+        node.propose(block)
+        node.receive(GetProposal(net.base_header.epoch, View(1)), net.leader(2))
+        assert node.sent(Proposal) == [net.proposal(block)]
+
+    def test_a_proposal_nobody_here_voted_for_is_not_repeated(self, net: Net) -> None:
+        """I9: what is passed on must be checked, or honest nodes accuse each other."""
+        node = follower(net)
+        node.judge = Verdict.INVALID
+        node.propose(net.block(1))
+        node.receive(GetProposal(net.base_header.epoch, View(1)), net.leader(2))
+        assert node.sent(Proposal) == []
+
+
+class TestGivingUp:
+    """NU1."""
+
+    def test_without_a_proposal_the_view_is_nullified_when_lead_fires(self, net: Net) -> None:
+        node = follower(net)
+        node.work()
+        assert node.votes_cast(node.advance(799)) == []
+        assert node.votes_cast(node.advance(1)) == [(NULLIFY, 1)]
+
+    def test_with_a_proposal_it_is_nullified_when_view_fires(self, net: Net) -> None:
+        node = follower(net)
+        node.judge = Verdict.NOT_YET
+        node.work()
+        node.propose(net.block(1))
+        assert node.votes_cast(node.advance(1_999)) == []
+        assert node.votes_cast(node.advance(1)) == [(NULLIFY, 1)]
+
+    def test_a_leader_that_gives_up_is_followed_at_once(self, net: Net) -> None:
+        node = follower(net)
+        leader = net.leader(1)
+        node.receive(net.vote(NULLIFY, leader, 1), leader)
+        assert node.votes_cast() == [(NULLIFY, 1)]
+
+    def test_a_notarize_vote_does_not_hinder_giving_up(self, net: Net) -> None:
+        node = follower(net)
+        node.propose(net.block(1))
+        assert (NULLIFY, 1) in node.votes_cast(node.advance(2_000))
+
+    def test_a_leader_that_cannot_be_heard_is_not_waited_for(self, net: Net) -> None:
+        me = net.leader(4)
+        node = Driven(net, me, connect=net.others(me, net.leader(1)))
+        node.work()
+        assert node.votes_cast(node.advance(0)) == [(NULLIFY, 1)]
+
+    def test_without_a_quorum_in_reach_every_leader_is_waited_for(self, net: Net) -> None:
+        node = Driven(net, net.leader(4), connect=[])
+        node.work()
+        assert node.votes_cast(node.advance(799)) == []
+
+    def test_timeouts_grow_with_own_timeouts_and_are_capped(self, net: Net) -> None:
+        """C14."""
+        node = Driven(net, net.leader(4))
+        node.work()
+        waits = []
+        for view in range(1, 40):
+            start = node.now_ms
+            while node.view == view and not any(
+                vote == (NULLIFY, view) for vote in node.votes_cast(node.advance(50))
+            ):
+                assert node.now_ms - start < 60_000
+            waits.append(node.now_ms - start)
+            node.receive(CertificateMessage((net.nullification(view),)), net.leader(1))
+        others = [wait for view, wait in enumerate(waits, 1) if net.leader(view) != node.me]
+        assert others[0] == 800
+        assert max(waits) <= 16_050
+
+    def test_after_giving_up_a_late_notarization_still_moves_on(self, net: Net) -> None:
+        """Section 5 row 6; and no FINALIZE is cast in a view that was given up."""
+        node = follower(net)
+        node.work()
+        block = net.block(1)
+        node.advance(800)
+        node.propose(block)
+        node.receive(CertificateMessage((net.notarization(block),)), net.leader(1))
+        assert node.view == 2
+        assert node.votes_cast(node.history) == [(NULLIFY, 1)]
+
+
+class TestDeciding:
+    """CE1-CE3."""
+
+    def test_a_notarization_leads_to_a_finalize_vote_with_the_certificate(self, net: Net) -> None:
+        """P3: the FINALIZE vote is persisted with the notarization it rests on."""
+        node = follower(net)
+        block = net.block(1)
+        node.propose(block)
+        notarize_by_others(node, block)
+        persisted = [e for e in node.effects if isinstance(e, Persist)]
+        assert [v.kind for e in persisted for v in e.votes] == [FINALIZE]
+        assert [c.kind for e in persisted for c in e.certificates] == [NOTARIZE]
+        assert node.view == 2
+
+    def test_a_quorum_of_finalize_votes_finalises(self, net: Net) -> None:
+        node = follower(net)
+        block = net.block(1)
+        node.propose(block)
+        notarize_by_others(node, block)
+        node.receive_votes(FINALIZE, 1, block.value, net.others(node.me or 0)[:2])
+        (done,) = node.all_of(Finalize)
+        assert done.blocks == (block.hash,)
+        assert done.certificate.kind is FINALIZE
+
+    def test_a_late_notarization_of_an_old_view_still_gets_a_finalize_vote(self, net: Net) -> None:
+        node = follower(net)
+        node.judge = None
+        block = net.block(1)
+        node.propose(block)
+        node.receive(CertificateMessage((net.nullification(3),)), net.leader(1))
+        node.receive(CertificateMessage((net.notarization(block),)), net.leader(1))
+        node.feed(Verified(block.hash, Verdict.VALID))
+        assert node.votes_cast() == [(FINALIZE, 1)]
+        assert node.view == 4
+
+    def test_a_finalization_finalises_the_path_below_it(self, net: Net) -> None:
+        node = follower(net)
+        blocks = net.chain(3)
+        for block in blocks:
+            node.propose(block)
+        assert node.finalized(node.history) == []
+        node.receive(CertificateMessage((net.finalization(blocks[2]),)), net.leader(1))
+        assert node.finalized() == [b.hash for b in blocks]
+
+    def test_no_block_is_finalised_twice(self, net: Net) -> None:
+        node = follower(net)
+        blocks = net.chain(2)
+        for block in blocks:
+            node.propose(block)
+            node.receive(CertificateMessage((net.finalization(block),)), net.leader(1))
+            node.receive(CertificateMessage((net.finalization(block),)), net.leader(2))
+        assert node.finalized(node.history) == [b.hash for b in blocks]
+
+    def test_an_invalid_certificate_costs_its_sender_and_changes_nothing(self, net: Net) -> None:
+        """C6."""
+        node = follower(net)
+        bad = msgspec.structs.replace(net.nullification(1), signatures=bytes(64 * 4))
+        node.receive(CertificateMessage((bad,)), 0 if node.me else 1)
+        assert len(node.all_of(Penalise)) == 1
+        assert node.view == 1
+
+
+class TestFaults:
+    """EV1, HA1 and votes that no correct node sends."""
+
+    def test_two_proposals_of_a_leader_are_evidence_and_the_first_counts(self, net: Net) -> None:
+        """C1: no fork; evidence stored; the view proceeds."""
+        node = follower(net)
+        first, second = net.block(1), net.block(1, time_ms=9_999)
+        node.propose(first)
+        node.propose(second)
+        (evidence,) = node.all_of(ReportEvidence)
+        assert {evidence.first.value, evidence.second.value} == {first.value, second.value}
+        assert node.propose(second) == []
+        notarize_by_others(node, first)
+        assert node.view == 2
+
+    def test_double_votes_are_evidence_once(self, net: Net) -> None:
+        """C2."""
+        node = follower(net)
+        voter = net.leader(2)
+        for time_ms in (5_000, 6_000, 7_000):
+            value = net.block(1, time_ms=time_ms).value
+            node.receive(net.vote(NOTARIZE, voter, 1, value), voter)
+        assert len(node.all_of(ReportEvidence, node.history)) == 1
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {"era": 1},
+            {"epoch": 1},
+            {"voter": 4},
+            {"voter": -1},
+            {"view": 0},
+            {"view": -1},
+            {"view": 2**63},
+            {"view": 2**64 - 1},
+            {"value": NULL_VALUE},
+            {"value": Value(View(1), Digest(b"x" * 32))},
+        ],
+        ids=str,
+    )
+    def test_ill_formed_votes_are_refused_before_any_work(
+        self, net: Net, changes: dict[str, Any]
+    ) -> None:
+        """C5: wrong era, epoch, view, signer, value: nothing stored, no signature checked."""
+        node = follower(net)
+        checked: list[object] = []
+        node.engine._core.tally._verify = lambda vote: bool(checked.append(vote))  # type: ignore[func-returns-value]
+        vote = msgspec.structs.replace(
+            net.vote(NOTARIZE, net.leader(1), 1, net.block(1).value), **changes
+        )
+        node.receive(vote, net.leader(1))
+        assert checked == []
+        assert len(node.engine._core.tally) == 0
+
+    def test_a_vote_on_the_channel_of_another_must_verify(self, net: Net) -> None:
+        """C4 of the deviations: votes travel on their voter's channel."""
+        node = follower(net)
+        voter, relayer = net.leader(1), net.leader(2)
+        vote = net.vote(NULLIFY, voter, 1, signature=Signature(bytes(64)))
+        node.receive(vote, relayer)
+        assert node.all_of(Penalise) == [Penalise(net.peer(relayer), "vote with a bad signature")]
+        assert len(node.engine._core.tally) == 0
+
+    def test_a_forger_on_the_own_channel_is_found_when_it_matters(self, net: Net) -> None:
+        node = follower(net)
+        one, two, three = net.others(node.me or 0)
+        node.receive(net.vote(NULLIFY, one, 1, signature=Signature(bytes(64))), one)
+        node.receive(net.vote(NULLIFY, two, 1), two)
+        node.receive(net.vote(NULLIFY, three, 1), three)
+        assert [e.peer for e in node.all_of(Penalise, node.history)] == [net.peer(one)]
+
+    def test_contradicting_certificates_halt_the_node(self, net: Net) -> None:
+        node = follower(net)
+        one, two = net.block(1), net.block(1, time_ms=9_999)
+        node.receive(CertificateMessage((net.notarization(one),)), net.leader(1))
+        node.receive(CertificateMessage((net.notarization(two),)), net.leader(1))
+        (halt,) = node.all_of(Halt)
+        assert set(halt.certificates) == {net.notarization(one), net.notarization(two)}
+        assert node.timers == {}
+
+    def test_nullification_and_finalization_of_one_view_halt_the_node(self, net: Net) -> None:
+        node = follower(net)
+        node.receive(CertificateMessage((net.nullification(1),)), net.leader(1))
+        node.receive(CertificateMessage((net.finalization(net.block(1)),)), net.leader(1))
+        assert len(node.all_of(Halt)) == 1
+
+    def test_a_finalization_off_the_chain_halts_the_node(self, net: Net) -> None:
+        node = follower(net)
+        block = net.block(1)
+        node.propose(block)
+        node.receive(CertificateMessage((net.finalization(block),)), net.leader(1))
+        other = net.block(1, time_ms=9_999)
+        node.receive(CertificateMessage((net.finalization(other),)), net.leader(1))
+        assert len(node.all_of(Halt)) == 1
+
+    def test_a_halted_node_casts_no_vote_and_keeps_serving(self, net: Net) -> None:
+        node = follower(net)
+        one, two = net.block(1), net.block(1, time_ms=9_999)
+        for block in (one, two):
+            node.receive(CertificateMessage((net.notarization(block),)), net.leader(1))
+        node.work()
+        node.propose(net.block(2, one))
+        assert node.votes_cast(node.history) == []
+        node.receive(GetCertificates(net.base_header.epoch, View(1), View(1)), net.leader(1))
+        assert node.sent(CertificateMessage) == [CertificateMessage((net.notarization(one),))]
+        assert node.engine.status().halted == "contradicting certificates"
+
+    def test_another_process_with_the_same_key_stops_this_one(self, net: Net) -> None:
+        """C4: the network stays safe, and the operator learns of it."""
+        node = follower(net)
+        me = node.me or 0
+        vote = net.vote(NOTARIZE, me, 1, net.block(1).value)
+        node.receive(vote, net.leader(1))
+        (halt,) = node.all_of(Halt)
+        assert "another process" in halt.reason
+
+    def test_an_own_vote_that_comes_back_is_nothing(self, net: Net) -> None:
+        node = follower(net)
+        block = net.block(1)
+        node.propose(block)
+        node.receive(net.vote(NOTARIZE, node.me or 0, 1, block.value), net.leader(1))
+        assert node.effects == []
+
+    def test_a_forged_own_vote_is_nothing(self, net: Net) -> None:
+        node = follower(net)
+        bad = net.vote(
+            NOTARIZE, node.me or 0, 1, net.block(1).value, signature=Signature(bytes(64))
+        )
+        node.receive(bad, net.leader(1))
+        assert node.all_of(Halt) == []
+
+    def test_memory_is_bounded_under_junk_votes(self, net: Net) -> None:
+        """C2, C16, I10, section 5 row 41: 10^5 votes of one validator over all views."""
+        node = follower(net)
+        voter = net.leader(1)
+        good = net.vote(NOTARIZE, voter, 1, net.block(1).value)
+        for i in range(100_000):
+            value = Value(View(0), Digest(b"\1" * 28 + i.to_bytes(4, "big")))
+            junk = msgspec.structs.replace(good, view=View(1 + i % 4_000), value=value)
+            node.engine.step(0, Received(net.peer(voter), junk))
+        core = node.engine._core
+        assert len(core.tally) <= 17
+        assert len(core.proposals) == 0
