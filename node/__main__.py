@@ -18,6 +18,7 @@ from typing import Final
 
 from mbi.keyfiles import KeyFileError
 from node.errors import ConfigError, HomeError
+from p2p.errors import IdentityError
 from storage.errors import OpenError, StorageError
 
 COMMANDS: Final = ("start", "init", "audit")
@@ -35,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     home = Path(options.home)
     try:
         return _run(options, home)
-    except (ConfigError, HomeError, KeyFileError, OpenError) as error:
+    except (ConfigError, HomeError, IdentityError, KeyFileError, OpenError) as error:
         return _complain(error.code, error, EXIT_CONFIGURATION)
     except StorageError as error:
         return _complain(error.code, error, EXIT_FAILED)

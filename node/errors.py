@@ -41,9 +41,14 @@ class HomeError(NodeError):
 
 
 class FatalError(NodeError):
-    """The process must end with a non-zero code; the message is its last line."""
+    """The process must end with a non-zero code; code and message are its last line."""
 
     code = "fatal"
+
+    def __init__(self, message: str, *, cause: str = "fatal") -> None:
+        """``cause``: code of what forced the end, for instance ``disk_full``."""
+        self.cause = cause
+        super().__init__(message)
 
 
 class SubmissionRefused(NodeError):

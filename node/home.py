@@ -38,6 +38,7 @@ from node.block_pool import PoolBlock
 from node.config import NodeConfig
 from node.errors import HomeError
 from p2p.config import NetworkConfig, PeerConfig
+from p2p.identity import load_identity
 from storage.chain_store import ChainStore, ExecutedBlock
 from storage.leveldb import LevelDBStore
 from storage.metadata import create_database, open_database
@@ -46,6 +47,9 @@ from storage.vote_store import VoteStore
 
 NONCE_BYTES: Final = 16
 VALIDATOR_KEY: Final = "keys/validator.pem"
+NODE_KEY: Final = "keys/node.pem"
+NODE_CERTIFICATE: Final = "keys/node.crt"
+CA: Final = "keys/ca.crt"
 DATA: Final = "data"
 MARKER: Final = "signer.json"
 
@@ -72,13 +76,12 @@ class OpenHome:
     def network_config(self) -> NetworkConfig:
         """Return what the network part needs."""
         config = self.config
-        keys = config.home / "keys"
         return NetworkConfig(
             host=config.p2p.host,
             port=config.p2p.port,
-            node_key_path=keys / "node.pem",
-            certificate_path=keys / "node.crt",
-            ca_path=keys / "ca.crt",
+            node_key_path=config.home / NODE_KEY,
+            certificate_path=config.home / NODE_CERTIFICATE,
+            ca_path=config.home / CA,
             peers=tuple(
                 PeerConfig(peer.name, PeerId(peer.node_id), peer.host or "", peer.port)
                 for peer in config.p2p.peers
@@ -151,6 +154,7 @@ def open_home(config: NodeConfig) -> OpenHome:
     genesis = read_genesis(home)
     identity = chain_id(genesis)
     key = _validator_key(config, genesis)
+    _check_node_key(config, genesis, key)
     store, session = open_database(home / DATA, home / MARKER, identity)
     try:
         chain = ChainStore(store, identity)
@@ -191,6 +195,26 @@ def _validator_key(config: NodeConfig, genesis: Genesis) -> SigningKey | None:
             "the file to run as an observer, or use the key that was registered"
         )
     return key
+
+
+def _check_node_key(config: NodeConfig, genesis: Genesis, key: SigningKey | None) -> None:
+    """Refuse a channel key that is another node's, or not the one registered for this validator."""
+    path = config.home / NODE_KEY
+    node_key = load_identity(path, config.home / NODE_CERTIFICATE, config.home / CA).node_id
+    for index, peer in enumerate(config.p2p.peers):
+        if peer.node_id == node_key:
+            raise HomeError(
+                f"{path}: key {node_key.hex()} is also that of p2p.peers[{index}] ({peer.name}); "
+                "every node needs a key of its own"
+            )
+    for validator in genesis.validators:
+        is_ours = key is not None and validator.consensus_key == key.public_key
+        if is_ours != (bytes(validator.node_key) == node_key):
+            raise HomeError(
+                f"{path}: node key {node_key.hex()} and the key in {VALIDATOR_KEY} do not belong "
+                f"to one validator; {validator.name} is registered with node key "
+                f"{validator.node_key.hex()}"
+            )
 
 
 def _check_head(head: ExecutedBlock, state: State) -> None:

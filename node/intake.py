@@ -214,12 +214,9 @@ class Intake:
         pending = self._mempool.get_by_id(transaction.id)
         if pending is not None:
             return SubmitResult(transaction.id, "known")
-        if transaction.pair in self._lookup.used:
-            height = self._lookup.height_of(transaction.id)
-            if height is not None:
-                return SubmitResult(transaction.id, "finalized", height=height)
-            detail = "the sender used this nonce in a final transaction; choose another nonce"
-            return self._refuse(transaction.id, "nonce_used", detail)
+        settled = self._settled(transaction)
+        if settled is not None:
+            return settled
         state = self._state()
         refused = admission_error(state, transaction, now_ms)
         if refused is not None:
@@ -231,6 +228,16 @@ class Intake:
         except SubmissionRefused as refusal:
             return self._refuse_for_now(transaction.id, refusal)
         return transaction, organisation
+
+    def _settled(self, transaction: DecodedTransaction) -> SubmitResult | None:
+        """Tell where the transaction, or another one with its nonce, is final; None if nowhere."""
+        if transaction.pair not in self._lookup.used:
+            return None
+        height = self._lookup.height_of(transaction.id)
+        if height is not None:
+            return SubmitResult(transaction.id, "finalized", height=height)
+        detail = "the sender used this nonce in a final transaction; choose another nonce"
+        return self._refuse(transaction.id, "nonce_used", detail)
 
     async def _verify(
         self, transactions: Sequence[DecodedTransaction], *, urgent: bool = False
@@ -260,6 +267,10 @@ class Intake:
             self.refused["bad_signature"] += 1
             # Not noted: anyone can post bad signatures under the id of somebody else's transaction.
             return SubmitResult(transaction.id, "rejected", "bad_signature", detail)
+        # Its block may have become final while the signature was checked.
+        settled = self._settled(transaction)
+        if settled is not None:
+            return settled
         try:
             is_new = self._mempool.add(transaction, organisation, self._now_ms())
         except SubmissionRefused as refusal:

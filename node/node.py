@@ -49,6 +49,7 @@ from node.application import Application
 from node.block_pool import BlockPool, PoolBlock
 from node.clock import now_ms
 from node.driver import Driver, Tasks
+from node.errors import FatalError
 from node.executor import Executor
 from node.fetch import Fetcher
 from node.forensics import write_bundle
@@ -167,7 +168,19 @@ class Node:
     # ------------------------------------------------------------------ life
 
     async def run(self) -> None:
-        """Run until cancelled; an exception in any part propagates."""
+        """Run until cancelled; an exception in any part propagates.
+
+        Raises:
+            FatalError: the address for other nodes cannot be used, or the disk refuses a write.
+        """
+        p2p = self.home.config.p2p
+        try:
+            self.network.bind()
+        except OSError as error:
+            raise FatalError(
+                f"cannot listen on {p2p.host}:{p2p.port} for other nodes: {error.strerror}",
+                cause="address_unusable",
+            ) from error
         async with asyncio.TaskGroup() as group:
             self._tasks = Tasks(group)
             group.create_task(self.executor.run(self._on_executed), name="executor")

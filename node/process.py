@@ -24,7 +24,7 @@ from ledger.crypto import self_test
 from node.api.context import Context
 from node.api.limits import Limits
 from node.api.server import ApiServer
-from node.config import load_config
+from node.config import HttpConfig, load_config
 from node.errors import FatalError
 from node.faucet import load_faucet
 from node.home import OpenHome, open_home
@@ -52,17 +52,30 @@ def run_process(home: Path, environment: Mapping[str, str]) -> int:
     # A core dump would contain the validator key.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     self_test()
-    opened = open_home(config)
+    node, view = _build(open_home(config))
     watch_parent = environment.get(EXIT_WITH_PARENT) == "1"
     try:
-        _run_loop(_serve(opened, watch_parent=watch_parent))
+        _run_loop(_serve(node, view, watch_parent=watch_parent))
     except (Exception, BaseExceptionGroup) as error:
         cause = _root_cause(error)
         if not isinstance(cause, FatalError):
             log.error("task_failed", exc_info=cause)
-        sys.stderr.write(f"node stopped: {type(cause).__name__}: {cause}\n")
+            code = type(cause).__name__
+        else:
+            code = cause.cause
+        sys.stderr.write(f"node stopped: {code}: {cause}\n")
         return EXIT_FAILED
     return 0
+
+
+def _build(home: OpenHome) -> tuple[Node, View]:
+    """Wire the parts, so that whatever is wrong with files is known before anything runs."""
+    try:
+        node = Node(home, Metrics())
+        return node, View(node, metadata.version("mbi-node"), load_faucet(home))
+    except BaseException:
+        home.close()
+        raise
 
 
 def _root_cause(error: BaseException) -> BaseException:
@@ -86,15 +99,14 @@ def loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
-async def _serve(home: OpenHome, *, watch_parent: bool) -> None:
-    metrics = Metrics()
-    version = metadata.version("mbi-node")
+async def _serve(node: Node, view: View, *, watch_parent: bool) -> None:
+    metrics = node.metrics
     loop = asyncio.get_running_loop()
     metrics.node.build_info.labels(
-        version=version, python=platform.python_version(), loop=type(loop).__module__
+        version=view.status().version,
+        python=platform.python_version(),
+        loop=type(loop).__module__,
     ).set(1)
-    node = Node(home, metrics)
-    view = View(node, version, load_faucet(home))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
@@ -104,10 +116,10 @@ async def _serve(home: OpenHome, *, watch_parent: bool) -> None:
     try:
         async with asyncio.TaskGroup() as group:
             running = group.create_task(node.run(), name="node")
-            api = group.create_task(_run_api(view, metrics, home), name="api")
+            api = group.create_task(_run_api(view, metrics, node.home.config.http), name="api")
             lag = group.create_task(_measure_lag(metrics), name="lag")
             watcher = group.create_task(_watch_parent(stop, watch_parent), name="parent")
-            log.info("started", chain_id=home.chain_id.hex(), height=node.progress.height)
+            log.info("started", chain_id=node.chain_id.hex(), height=node.progress.height)
             await stop.wait()
             log.info("stopping", height=node.progress.height)
             deadline = loop.call_later(STOP_SECONDS_MAX, os._exit, 1)
@@ -119,9 +131,8 @@ async def _serve(home: OpenHome, *, watch_parent: bool) -> None:
     log.info("stopped")
 
 
-async def _run_api(view: View, metrics: Metrics, home: OpenHome) -> None:
+async def _run_api(view: View, metrics: Metrics, http: HttpConfig) -> None:
     """Serve HTTP until cancelled, or until a request met a broken invariant or a corrupt store."""
-    http = home.config.http
     fault: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def on_fault(error: BaseException) -> None:
@@ -141,7 +152,8 @@ async def _run_api(view: View, metrics: Metrics, home: OpenHome) -> None:
         await server.start(http.host, http.port)
     except OSError as error:
         raise FatalError(
-            f"HTTP cannot listen on {http.host}:{http.port}: {error.strerror}"
+            f"cannot listen on {http.host}:{http.port} for HTTP: {error.strerror}",
+            cause="address_unusable",
         ) from error
     try:
         await fault

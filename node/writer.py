@@ -40,7 +40,7 @@ class Writer:
         try:
             await loop.run_in_executor(self._thread, lambda: self._store.write(batch, sync=sync))
         except StorageError as error:
-            raise FatalError(f"storage write failed: {error}") from error
+            raise FatalError(f"storage write failed: {error}", cause=error.code) from error
         self._observe(time.perf_counter() - started)
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 import pytest
@@ -19,7 +19,7 @@ from node import intake as module
 from node.api.ports import SubmitResult
 from node.intake import Intake, Lookup
 from node.mempool import Mempool
-from node.verifier import Verifier
+from node.verifier import SignatureItem, Verifier
 from tests.unit.ledger.builders import GENESIS_TIME_MS, MYR, Chain, address
 
 PEER = PeerId(b"p" * 32)
@@ -152,6 +152,25 @@ async def test_a_used_nonce_is_refused(desk: Desk) -> None:
     desk.used.add_block(TimeMs(GENESIS_TIME_MS), [transaction])
     result = await desk.submit_one(desk.wire(nonce=5))
     assert result.code == "nonce_used"
+
+
+async def test_a_transaction_that_becomes_final_during_its_check_does_not_wait_again(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T6: a node that wakes up late must not offer final transactions as pending ones."""
+    operation = Transfer(None, address("bob"), MYR, Amount(1))
+    transaction = desk.chain.transaction("alice", operation)
+    verify = desk.verifier.verify
+
+    async def slow(items: Sequence[SignatureItem], *, urgent: bool = False) -> list[bool]:
+        desk.used.add_block(TimeMs(GENESIS_TIME_MS), [transaction])
+        desk.heights[transaction.id] = Height(4)
+        return await verify(items, urgent=urgent)
+
+    monkeypatch.setattr(desk.verifier, "verify", slow)
+    result = await desk.submit_one(transaction.wire)
+    assert (result.status, result.height) == ("finalized", 4)
+    assert len(desk.mempool) == 0
 
 
 async def test_an_expired_transaction_is_refused_with_its_time(desk: Desk) -> None:
