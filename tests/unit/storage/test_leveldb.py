@@ -50,10 +50,13 @@ def fill(path: Path, *, value_bytes: int = 300) -> list[dict[bytes, bytes]]:
 
 
 def content_of(store: LevelDBStore) -> dict[bytes, bytes]:
-    """Read everything, in both directions."""
-    found = dict(store.iterate(b"\x01", b"\xfe"))
-    assert dict(store.iterate(b"\x01", b"\xfe", reverse=True)) == found
-    return found
+    """Read everything, in ascending order."""
+    return dict(store.iterate(b"\x01", b"\xfe"))
+
+
+def content_backwards(store: LevelDBStore) -> dict[bytes, bytes]:
+    """Read everything, in descending order."""
+    return dict(store.iterate(b"\x01", b"\xfe", reverse=True))
 
 
 def content_by_key(store: LevelDBStore) -> dict[bytes, bytes]:
@@ -242,7 +245,7 @@ def test_a_log_cut_anywhere_opens_at_a_whole_batch_and_goes_on(
     assert reached >= set(range(BATCHES)), "cuts should end after each batch but the last"
 
 
-FLIPS = 200
+FLIPS = 150
 
 
 def flips(original: Path, copy: Path, pattern: str) -> Iterator[tuple[int, Path]]:
@@ -258,7 +261,7 @@ def flips(original: Path, copy: Path, pattern: str) -> Iterator[tuple[int, Path]
 
 
 Read = Callable[[LevelDBStore], dict[bytes, bytes]]
-READS = pytest.mark.parametrize("read", [content_of, content_by_key])
+READS = pytest.mark.parametrize("read", [content_of, content_backwards, content_by_key])
 
 
 def read_or_refuse(path: Path, read: Read) -> dict[bytes, bytes] | StoreCorrupt:
