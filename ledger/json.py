@@ -40,13 +40,13 @@ from ledger.types import UINT64_MAX, Address, Amount, Digest, Nonce, PublicKey, 
 
 S = TypeVar("S", bound=Struct)
 
-_DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,19}", re.ASCII)  # bounded: longer text is refused unread
 _HEX = re.compile(r"(?:[0-9a-f]{2})*", re.ASCII)
 _SHOWN_CHARACTERS: Final = 64
 """Of a refused text in an error message."""
 
 _DECIMAL_LENGTH_MAX: Final = 20
-"""Digits of 2^64 - 1; longer text is refused before it is parsed."""
+"""Digits of 2^64 - 1; a longer number is refused before it is converted."""
 
 # The two mappings below hold values of every field type: that is why they are typed Any.
 ToJson = Callable[[Any], Any]
@@ -75,7 +75,7 @@ def _refuse(path: str, expected: str, value: object) -> NoReturn:
 
 def parse_decimal(text: object, path: str, minimum: int = 0, maximum: int = UINT64_MAX) -> int:
     """Return the integer of a decimal string: ASCII digits only, no sign, no leading zero."""
-    if type(text) is str and len(text) <= _DECIMAL_LENGTH_MAX and _DECIMAL.fullmatch(text):
+    if type(text) is str and _DECIMAL.fullmatch(text):
         number = int(text)
         if minimum <= number <= maximum:
             return number

@@ -93,6 +93,15 @@ def test_keys_of_a_wrong_length_verify_nothing(length: int) -> None:
     assert not verify(make_key("alice").public_key, b"", signature + bytes(10**6))
 
 
+def test_bytes_cannot_move_between_signature_and_message() -> None:
+    """T3: the library gets them joined, so the length alone tells where one ends."""
+    key = make_key("alice")
+    signature = key.sign(b"message")
+    assert verify(key.public_key, b"message", signature)
+    assert not verify(key.public_key, b"essage", signature + b"m")
+    assert not verify(key.public_key, signature[63:] + b"message", signature[:63])
+
+
 @given(seed=st.binary(min_size=32, max_size=32), message=st.binary(max_size=300))
 def test_two_libraries_agree_on_honest_signatures(seed: bytes, message: bytes) -> None:
     ours = SigningKey.from_seed(seed)

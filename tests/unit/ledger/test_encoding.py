@@ -222,5 +222,7 @@ def test_a_decoder_names_what_it_expected() -> None:
     assert PAIRS.decode(b"\x92\x01\xc4\x01a") == Pair(1, b"a")
     with pytest.raises(TooLarge, match="Pair: expected at most 100 bytes, got 101"):
         PAIRS.decode(bytes(101))
+    with pytest.raises(NonCanonicalEncoding, match="Pair"):
+        PAIRS.decode(b"\x92\xcc\x01\xc4\x01a")
     with pytest.raises(MalformedEncoding, match="Pair"):
         PAIRS.decode(b"\x92\x01\xa1a")

@@ -51,6 +51,7 @@ TRANSFER = {
         " 12 ",
         "12\n",
         "１２",  # full width
+        "1２",
         "٣",  # Arabic-Indic
         "0x10",
         "²",

@@ -5,9 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ledger.block import Header
+from ledger.block import Header, block_hash
 from ledger.encoding import encode
 from ledger.errors import EncodingError, LedgerError, ProofError
+from ledger.history import History, history_leaf
+from ledger.merkle import dense_root
 from ledger.operations import Transfer
 from ledger.proof import (
     PROOF_VERSION,
@@ -16,9 +18,11 @@ from ledger.proof import (
     verify_state_bundle,
     verify_transaction_bundle,
 )
+from ledger.receipt import receipt_leaf
 from ledger.records import Holding, holding_key
+from ledger.transaction import decode_transaction
 from ledger.transition import BlockOutcome
-from ledger.types import Amount
+from ledger.types import Amount, Height
 from tests.unit.ledger.builders import MYR, Chain, address, make_header
 
 CERTIFICATE = b"signatures of a quorum"
@@ -94,6 +98,24 @@ def test_a_bundle_proves_its_transaction(scene: Scene) -> None:
 def test_a_failed_transaction_is_proved_as_failed(scene: Scene) -> None:
     proven = verify_transaction_bundle(scene.make(0), scene.chain.chain_id, scene.check)
     assert proven.receipt.code == "insufficient_balance"
+
+
+def test_a_receipt_belongs_to_its_transaction(scene: Scene) -> None:
+    """Even if a quorum certified a block whose receipts were exchanged."""
+    swapped = [scene.receipts[1], scene.receipts[0]]
+    transactions = [decode_transaction(scene.chain.chain_id, wire) for wire in scene.wires[:2]]
+    block = make_header(0, transactions)
+    digest = block_hash(scene.chain.chain_id, block)
+    root = dense_root([receipt_leaf(encode(receipt)) for receipt in swapped])
+    history, _ = History().append(history_leaf(digest, scene.state_root, root))
+    header = msgspec.structs.replace(
+        scene.header, executed_height=Height(0), history_root=history.root
+    )
+    bundle = make_transaction_bundle(
+        block, scene.wires[:2], swapped, 0, scene.state_root, (), header, CERTIFICATE
+    )
+    with pytest.raises(ProofError, match="receipt"):
+        verify_transaction_bundle(bundle, scene.chain.chain_id, lambda *_: True)
 
 
 @pytest.mark.parametrize("bit", [0, 7])

@@ -55,6 +55,17 @@ def test_all_operations_take_effect_or_none(chain: Chain) -> None:
     assert chain.run("alice", pay("bob", 100)).code == "ok", "the old key still signs"
 
 
+def test_a_failed_transaction_leaves_nothing_to_its_successors(chain: Chain) -> None:
+    """C11: also where it had written one record several times."""
+    failing = chain.transaction("alice", pay("bob", 100), pay("bob", 200), pay("carol", 9_999))
+    following = chain.transaction("bob", pay("alice", 1_000))
+    outcome = chain.execute(failing, following)
+    assert [receipt.code for receipt in outcome.receipts] == ["insufficient_balance", "ok"]
+    assert (chain.balance("alice"), chain.balance("bob")) == (2_000, 0)
+    twin = Chain()
+    assert twin.execute(following).state_root == outcome.state_root
+
+
 def test_later_operations_see_earlier_ones(chain: Chain) -> None:
     receipt = chain.run(
         "alice",
