@@ -23,6 +23,12 @@ if TYPE_CHECKING:
 
     from mbi.localnet.layout import NodeEntry
 
+INIT_PROGRAM: Final = (
+    "import sys; from node.__main__ import main; "
+    "sys.exit(next(filter(None, (main(['init', '--home', home]) for home in sys.argv[1:])), 0))"
+)
+"""``python -m node init`` for one home after the other: one interpreter starts instead of five."""
+
 STOP_GRACE_S: Final = 8.0
 """A node promises to stop within 5 s; after this it is killed, and that is reported."""
 POLL_S: Final = 0.05
@@ -68,29 +74,19 @@ def child_environment(*, exit_with_parent: bool) -> dict[str, str]:
 
 
 def initialise_databases(nodes: Iterable[NodeEntry]) -> None:
-    """Create the nodes' databases at once; :class:`ProcessFailed` carries the first reason."""
-    environment = child_environment(exit_with_parent=False)
-    running = [
-        (
-            node,
-            subprocess.Popen(
-                [sys.executable, "-m", "node", "init", "--home", node.home],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                env=environment,
-            ),
-        )
-        for node in nodes
-    ]
-    failures: list[str] = []
-    for node, process in running:
-        output, _ = process.communicate(timeout=INIT_TIMEOUT_S)
-        if process.returncode != 0:
-            last = output.decode(errors="replace").strip().splitlines()[-1:] or ["no output"]
-            failures.append(f"database of {node.name} was not created: {last[0]}")
-    if failures:
-        raise ProcessFailed(failures[0])
+    """Create the nodes' databases, or raise :class:`ProcessFailed` with the first reason."""
+    done = subprocess.run(
+        [sys.executable, "-c", INIT_PROGRAM, *(node.home for node in nodes)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        timeout=INIT_TIMEOUT_S,
+        check=False,
+        env=child_environment(exit_with_parent=False),
+    )
+    if done.returncode != 0:
+        last = done.stdout.decode(errors="replace").strip().splitlines()[-1:] or ["no reason given"]
+        raise ProcessFailed(f"the databases were not created: {last[0]}")
 
 
 def start_detached(node: NodeEntry) -> int:

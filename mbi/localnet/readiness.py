@@ -19,7 +19,7 @@ from mbi.localnet.layout import NodeEntry
 from mbi.localnet.processes import last_words, state_of
 from mbi.sync_client import Client
 
-POLL_S: Final = 0.05
+POLL_S: Final = 0.1
 QUERY_TIMEOUT_S: Final = 2.0
 QUERIES_MAX: Final = 16
 READY_TIMEOUT_S: Final = 30.0

@@ -163,7 +163,7 @@ def test_settings_of_one_node_do_not_reach_a_network(monkeypatch: pytest.MonkeyP
 
 def test_a_failed_initialisation_gives_the_nodes_reason(node: NodeEntry) -> None:
     """O3: a home without a genesis is refused with the reason of the node's own command."""
-    with pytest.raises(ProcessFailed, match=r"database of gov-1 was not created: .*genesis"):
+    with pytest.raises(ProcessFailed, match=r"databases were not created: home_invalid: .*genesis"):
         initialise_databases([node])
 
 
