@@ -30,11 +30,15 @@ FETCH_BY_HASH_MAX: Final = 16
 """Longer gaps, in heights or views, are filled by ranges of heights instead of one hash at a
 time."""
 
+WANTED_MAX: Final = 256
+"""Blocks that were asked for are accepted however late they come, but so many at most."""
+
 
 class CatchUp:
     """Requests under way, and the answers to requests of others."""
 
     __slots__ = (
+        "_asked_blocks",
         "_asked_chain",
         "_asked_views",
         "_certificates",
@@ -43,7 +47,7 @@ class CatchUp:
         "_outbox",
         "_peers",
         "_tree",
-        "wanted",
+        "_wanted",
     )
 
     def __init__(
@@ -63,19 +67,29 @@ class CatchUp:
         self._outbox: Final = outbox
         self._asked_views: tuple[View, View] | None = None
         self._asked_chain: tuple[Height, View] | None = None
-        self.wanted: dict[Digest, None] = {}
-        """Hashes of the blocks that are being fetched."""
+        self._asked_blocks: set[Digest] = set()
+        self._wanted: dict[Digest, None] = {}
 
     @property
     def is_waiting(self) -> bool:
         """Whether a request is under way."""
-        return bool(self.wanted) or self._asked_views is not None or self._asked_chain is not None
+        return bool(
+            self._asked_blocks or self._asked_views is not None or self._asked_chain is not None
+        )
+
+    def accept(self, block_hash: Digest) -> bool:
+        """Tell whether a block that has come was asked for, even if a while ago."""
+        self._asked_blocks.discard(block_hash)
+        if block_hash not in self._wanted:
+            return False
+        del self._wanted[block_hash]
+        return True
 
     def forget_requests(self) -> None:
         """Allow every request to be made again."""
         self._asked_views = None
         self._asked_chain = None
-        self.wanted.clear()
+        self._asked_blocks.clear()
 
     def fetch(self, gap: Gap, certificate: Certificate | None, source: PeerId | None) -> None:
         """Ask for a missing block: by hash if the way to it seems short, else by heights.
@@ -91,9 +105,12 @@ class CatchUp:
             if distance > FETCH_BY_HASH_MAX:
                 self._fetch_chain(target)
                 return
-        if gap.block_hash in self.wanted:
+        if gap.block_hash in self._asked_blocks:
             return
-        self.wanted[gap.block_hash] = None
+        self._asked_blocks.add(gap.block_hash)
+        self._wanted[gap.block_hash] = None
+        if len(self._wanted) > WANTED_MAX:
+            del self._wanted[next(iter(self._wanted))]
         peers = self._peers.of_members(0 if certificate is None else signers(certificate))
         if source is not None:
             peers = (source, *(peer for peer in peers if peer != source))
@@ -125,8 +142,8 @@ class CatchUp:
         self._asked_views = None
 
     def finalized(self) -> None:
-        """Record that the finalised block has advanced: what was fetched below it is not wanted."""
-        self.wanted.clear()
+        """Record that the finalised block has advanced: what is still missing is asked for anew."""
+        self._asked_blocks.clear()
         if self._certificates.finalized_view <= self._tree.final_view:
             self._asked_chain = None
 

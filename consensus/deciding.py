@@ -248,19 +248,19 @@ class Deciding:
         core = self._core
         block_id = block_hash(core.config.chain_id, event.header)
         known = core.tree.get(block_id)
+        is_wanted = core.catchup.accept(block_id)
         if known is not None:
             if known.payload is not None and known.verdict is not Verdict.VALID:
                 known.payload = None
                 known.parent_certificate = event.parent_certificate
                 known.is_asked = False
                 known.verdict = None
-        elif block_id in core.catchup.wanted or core.tree.accepts(event.header):
+        elif is_wanted or core.tree.accepts(event.header):
             core.tree.add(
                 block_id,
                 KnownBlock(event.header, event.parent_certificate, None, None, core.now_ms),
             )
         else:
             return
-        core.catchup.wanted.pop(block_id, None)
         core.post(PursueCertified())
         core.is_stirred = True
