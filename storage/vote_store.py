@@ -62,6 +62,7 @@ class VoteStore:
         self._store = store
         self._chain = chain
         self._floor: Round | None = None
+        self._pruned_to: dict[bytes, bytes] = {}
 
     def persist(self, batch: Batch, effect: Persist, block_of: Callable[[Digest], Block]) -> None:
         """Add everything that must be on disk before a vote leaves; write it with ``sync``.
@@ -129,8 +130,13 @@ class VoteStore:
         batch.put(SIGN_FLOOR_KEY, encode_round(self._floor))
 
     def _delete(self, batch: Batch, prefix: bytes, end: bytes) -> None:
-        for key, _ in self._store.iterate(prefix, prefix + end, limit=PRUNED_MAX):
+        # Starts where the last call ended: LevelDB walks over every deleted key until a compaction
+        # removes it, which on a quiet chain takes tens of thousands of blocks.
+        start, stop = self._pruned_to.get(prefix, prefix), prefix + end
+        keys = [key for key, _ in self._store.iterate(start, stop, limit=PRUNED_MAX)]
+        for key in keys:
             batch.delete(key)
+        self._pruned_to[prefix] = stop if len(keys) < PRUNED_MAX else keys[-1] + b"\0"
 
     def _finalization(self, height: int) -> Certificate | None:
         found = self._chain.first_certified_at_or_after(height)

@@ -233,3 +233,12 @@ def test_a_vote_that_cannot_be_read_is_not_skipped(disk: Disk) -> None:
     node.store.write(batch, sync=True)
     with pytest.raises(StoreCorrupt, match="a vote"):
         node.votes.restore(nonce=NONCE)
+
+
+def test_a_late_certificate_is_forgotten_after_the_next_restart(disk: Disk) -> None:
+    node = Node(disk)
+    node.prune(at(10 + CERTIFICATE_VIEWS_KEPT))
+    node.persist(Persist(certificates=(make_certificate(3),)))
+    node.restart()
+    node.prune(at(11 + CERTIFICATE_VIEWS_KEPT))
+    assert node.votes.restore(nonce=NONCE).certificates == ()
