@@ -31,6 +31,9 @@ PATH_LENGTH_MAX: Final = 16
 _SHIFT: Final = 4
 _MASK: Final = ARITY - 1
 
+_STEP_DIGESTS: Final = 2048
+"""Digests sorted into pages between two yields: about 0.6 ms."""
+
 _STEP_PAGES: Final = 256
 """Nodes hashed between two yields of an update: about 0.3 ms."""
 
@@ -129,6 +132,9 @@ class DenseTree:
             level = self._levels[depth] if depth < len(self._levels) else bytearray()
             pages: dict[int, bytearray] = {}
             for index, digest in pending:
+                work += 1
+                if not work % _STEP_DIGESTS:
+                    yield
                 number = index >> _SHIFT
                 page = pages.get(number)
                 if page is None:
@@ -142,8 +148,7 @@ class DenseTree:
             parents = []
             for number, page in pages.items():
                 parents.append((number, sha256(NODE_TAG + page).digest()))
-                work += 1
-                if not work % _STEP_PAGES:
+                if not len(parents) % _STEP_PAGES:
                     yield
             pending = parents
             nodes = (nodes + _MASK) >> _SHIFT
