@@ -32,6 +32,10 @@ from tests.cluster.waiting import wait_until
 READY_S: Final = 30.0
 """Generous: other work may run on the same two cores."""
 CONVERGE_S: Final = 20.0
+AT_HEAD_S: Final = 20.0
+"""From the start of the process of a node that was away to its being at the head."""
+HEAD_BLOCKS: Final = 3
+"""Two answers under load are never of one moment: so close is at the head."""
 STOP_S: Final = 5.0
 """What a node promises from the signal to its end."""
 COMMAND_S: Final = 30.0
@@ -281,6 +285,17 @@ class Cluster:
             wait_until(f"{identifier} final on {node.name}", deadline_s, is_final)
 
     # ------------------------------------------------------------------ agreement
+
+    def wait_at_head(self, node: Node, deadline_s: float = AT_HEAD_S) -> None:
+        """Wait until a node is as high as the others are at this moment, within a few blocks."""
+
+        def is_at_head() -> bool:
+            best = max(other.api.height() for other in self.running if other is not node)
+            height = node.api.height()
+            assert height >= best - HEAD_BLOCKS, f"{height} of {best}"
+            return True
+
+        wait_until(f"{node.name} at the head", deadline_s, is_at_head)
 
     def wait_converged(self, deadline_s: float = CONVERGE_S) -> dict[str, Any]:
         """Wait until all running nodes stand at one block, with no work left; return its status."""

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterator
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
 from tests.cluster.cluster import Cluster
 from tests.cluster.figures import Figures
 
-FIGURES = pytest.StashKey[Figures]()
+SEED: Final = "cluster tests"
+"""A network with the same seed but another topology has the same accounts on another chain."""
+
+FIGURES: Final = pytest.StashKey[Figures]()
 
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Four validators and an observer, shared by the tests of one module."""
-    cluster = Cluster.build(tmp_path_factory.mktemp("cluster") / "net")
+    cluster = Cluster.build(tmp_path_factory.mktemp("cluster") / "net", seed=SEED)
     try:
         cluster.start()
         yield cluster

@@ -14,6 +14,8 @@ from tests.cluster.api import Api
 from tests.cluster.cluster import Cluster, Node
 from tests.cluster.waiting import wait_until
 
+RATE: Final = 500
+"""Transactions per second of every test that runs under load."""
 BATCH: Final = 50
 ANSWER_TIMEOUT_S: Final = 2.0
 """A paused node answers nobody; the next one is asked then."""
@@ -28,7 +30,7 @@ class Load:
     the other: what stands there was answered as final and must never be lost.
     """
 
-    def __init__(self, cluster: Cluster, rate: int) -> None:
+    def __init__(self, cluster: Cluster, rate: int = RATE) -> None:
         """``rate``: transactions per second."""
         self.finalized: dict[str, int] = {}
         """Height at which a node called each transaction final."""

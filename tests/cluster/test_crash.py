@@ -8,32 +8,14 @@ from typing import Final
 import pytest
 
 from tests.cluster.cluster import Cluster, Node
-from tests.cluster.load import Load
-from tests.cluster.waiting import wait_until
+from tests.cluster.load import RATE, Load
+from tests.cluster.waiting import PATIENCE
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-RATE: Final = 500
-"""Transactions per second."""
-AT_HEAD_S: Final = 20.0
-"""From the start of the process of a node that was away to its being at the head."""
 GAP_S: Final = 6.0
 """Longest time without a block when one validator dies: some views time out before its peers
 pass over it, and the machine may be busy."""
-HEAD_BLOCKS: Final = 3
-"""Two answers under load are never of one moment: so close is at the head."""
-
-
-def wait_at_head(cluster: Cluster, node: Node, deadline_s: float) -> None:
-    """Wait until the node is as high as the others are at this moment, within a few blocks."""
-
-    def is_at_head() -> bool:
-        best = max(other.api.height() for other in cluster.running if other is not node)
-        height = node.api.height()
-        assert height >= best - HEAD_BLOCKS, f"{height} of {best}"
-        return True
-
-    wait_until(f"{node.name} at the head", deadline_s, is_at_head)
 
 
 def leader(cluster: Cluster) -> Node:
@@ -44,7 +26,7 @@ def leader(cluster: Cluster) -> Node:
 @pytest.mark.parametrize("victim", ["leader", "other"])
 def test_killed_validator_costs_nobody_and_comes_back(cluster: Cluster, victim: str) -> None:
     """C19, R4, F5: kill -9 one validator; the others go on, and restarted it is at the head."""
-    with Load(cluster, RATE).running() as load:
+    with Load(cluster).running() as load:
         first = leader(cluster)
         node = (
             first if victim == "leader" else next(v for v in cluster.validators if v is not first)
@@ -52,9 +34,9 @@ def test_killed_validator_costs_nobody_and_comes_back(cluster: Cluster, victim: 
         killed = time.monotonic()
         node.kill()
         load.wait_more(3 * RATE)
-        assert load.longest_gap_s(killed) < GAP_S
+        assert load.longest_gap_s(killed) < GAP_S * PATIENCE
         node.start()
-        wait_at_head(cluster, node, AT_HEAD_S)
+        cluster.wait_at_head(node)
         load.wait_more(RATE)
     assert cluster.assert_equal_chains() > 0
     cluster.assert_on_every_node(load.finalized)
@@ -62,7 +44,7 @@ def test_killed_validator_costs_nobody_and_comes_back(cluster: Cluster, victim: 
 
 def test_nothing_final_is_lost_when_all_nodes_are_killed(cluster: Cluster) -> None:
     """C19, S6: kill -9 of all nodes at once; what any node called final is on all of them."""
-    with Load(cluster, RATE).running() as load:
+    with Load(cluster).running() as load:
         load.wait_more(2 * RATE)
         for node in cluster.nodes:
             node.kill()

@@ -8,16 +8,25 @@ from typing import Final
 
 import pytest
 
-from tests.cluster.cluster import Cluster, Node
+from tests.cluster.api import NoAnswer
+from tests.cluster.cluster import READY_S, Cluster, Node
 from tests.cluster.figures import Figures
 from tests.cluster.waiting import wait_until
 
-pytestmark = [pytest.mark.cluster, pytest.mark.timeout(90)]
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 FIRST_BLOCK_S: Final = 5.0
-"""From the moment a quorum is up again."""
+"""From the moment the process that completes a quorum is up."""
 HALTED_S: Final = 2
 """How long no block may appear: many times what a block takes with a quorum."""
+
+
+def is_alive(node: Node) -> bool:
+    """Tell whether the node answers at all: it has read its database and begins to connect."""
+    try:
+        return node.api.request("GET", "/healthz").status == 200
+    except NoAnswer:
+        return False
 
 
 def test_two_of_four_stopped_halt_the_chain_and_are_named(
@@ -55,9 +64,8 @@ def test_two_of_four_stopped_halt_the_chain_and_are_named(
 
     for node in stopped:
         node.start()
-    for node in stopped:
-        node.wait_ready()
+    wait_until("one of them runs", READY_S, lambda: any(is_alive(node) for node in stopped))
     up = time.monotonic()
     cluster.wait_final(identifier, deadline_s=FIRST_BLOCK_S)
-    figures["first block after a halt (s from readiness)"] = round(time.monotonic() - up, 2)
+    figures["first block after a halt (s)"] = round(time.monotonic() - up, 2)
     assert cluster.assert_equal_chains() > max(heights)
