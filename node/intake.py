@@ -18,7 +18,7 @@ from typing import Final
 
 from consensus.inputs import PeerId
 from ledger.block_rules import UsedNonces
-from ledger.errors import LedgerError
+from ledger.errors import InvalidSignature, LedgerError
 from ledger.state import State
 from ledger.transaction import DecodedTransaction, decode_transaction, wire_hash
 from ledger.transition import admission_error
@@ -144,7 +144,7 @@ class Intake:
         for (peer, transaction, organisation), holds in zip(group, verdicts, strict=True):
             self._queued.discard(transaction.wire_hash)
             if not holds:
-                self._penalise(peer, "bad_signature")
+                self._penalise(peer, InvalidSignature.code)
             if self._admit(transaction, organisation, holds).status == "accepted":
                 admitted.setdefault(peer, []).append(transaction)
         for peer, transactions in admitted.items():
@@ -199,7 +199,9 @@ class Intake:
         verdicts = await self._verify(unverified, urgent=True)
         for transaction, holds in zip(unverified, verdicts, strict=True):
             if not holds:
-                raise LedgerError(f"transaction {transaction.id.hex()} has a bad signature")
+                raise InvalidSignature(
+                    f"transaction {transaction.id.hex()}: a signature is not valid"
+                )
         return decoded
 
     # ------------------------------------------------------------------ steps
@@ -264,9 +266,9 @@ class Intake:
             detail = (
                 "a signature does not verify under the strict Ed25519 rule; sign the body again"
             )
-            self.refused["bad_signature"] += 1
+            self.refused[InvalidSignature.code] += 1
             # Not noted: anyone can post bad signatures under the id of somebody else's transaction.
-            return SubmitResult(transaction.id, "rejected", "bad_signature", detail)
+            return SubmitResult(transaction.id, "rejected", InvalidSignature.code, detail)
         # Its block may have become final while the signature was checked.
         settled = self._settled(transaction)
         if settled is not None:

@@ -10,7 +10,7 @@ from typing import Final
 
 from consensus.engine import EngineStatus
 from consensus.validators import ValidatorSet
-from ledger.errors import InvariantViolation, LedgerError
+from ledger.errors import InvalidSignature, InvariantViolation
 from ledger.genesis import Genesis
 from ledger.receipt import Receipt, ReceiptStatus
 from ledger.state import State
@@ -186,7 +186,9 @@ class View:
         transaction = decode_transaction(self.chain_id, wire)
         verdicts = await self._node.verifier.verify(transaction.signature_items())
         if not all(verdicts):
-            raise BadSignature(transaction.id)
+            raise InvalidSignature(
+                f"transaction {transaction.id.hex()}: a signature is not valid; sign the body again"
+            )
         time_ms = now_ms()
         error = admission_error(self.state, transaction, time_ms)
         if error is not None:
@@ -257,15 +259,3 @@ class View:
             return None
         wire = self._faucet.transfer(address, asset, amount, TimeMs(now_ms()))
         return (await self._node.intake.submit([wire]))[0]
-
-
-class BadSignature(LedgerError):
-    """A signature does not hold under the strict rule."""
-
-    code = "bad_signature"
-
-    def __init__(self, transaction_id: Digest) -> None:
-        """Name the transaction."""
-        super().__init__(
-            f"transaction {transaction_id.hex()}: a signature does not verify; sign the body again"
-        )

@@ -109,7 +109,7 @@ async def test_a_batch_has_one_result_per_item_in_order(desk: Desk) -> None:
     assert [(result.status, result.code) for result in results] == [
         ("accepted", None),
         ("rejected", "malformed_encoding"),
-        ("rejected", "bad_signature"),
+        ("rejected", "invalid_signature"),
         ("known", None),
         ("accepted", None),
     ]
@@ -121,7 +121,7 @@ async def test_a_bad_signature_is_refused_and_not_remembered_against_the_sender(
     """T3: anybody can post a bad signature under the id of another's transaction."""
     wire = desk.wire()
     result = await desk.submit_one(damaged(wire))
-    assert result.code == "bad_signature"
+    assert result.code == "invalid_signature"
     assert result.id is not None
     assert desk.mempool.outcome(result.id) is None
     assert (await desk.submit_one(wire)).status == "accepted"
@@ -200,7 +200,7 @@ async def test_gossip_is_verified_admitted_and_passed_on_with_its_source(desk: D
 async def test_a_peer_that_sends_rubbish_is_penalised(desk: Desk) -> None:
     desk.intake.receive(PEER, [b"\xc1", damaged(desk.wire())])
     await until(lambda: len(desk.penalties) == 2)
-    assert desk.penalties == ["malformed_encoding", "bad_signature"]
+    assert desk.penalties == ["malformed_encoding", "invalid_signature"]
     assert len(desk.mempool) == 0
 
 
@@ -246,5 +246,5 @@ async def test_transactions_of_a_block_are_verified_only_if_they_are_not_pending
 
 
 async def test_a_block_with_a_bad_signature_is_refused(desk: Desk) -> None:
-    with pytest.raises(LedgerError, match="bad signature"):
+    with pytest.raises(LedgerError, match="signature is not valid"):
         await desk.intake.decode_verified([damaged(desk.wire())])
