@@ -247,7 +247,7 @@ def test_malleated_copy_is_refused_and_the_original_confirms_once(cluster: Clust
     for node in cluster.nodes:
         answer = node.api.submit(copy)
         assert answer.status == 422
-        assert answer.document["code"] == "bad_signature"
+        assert answer.document["code"] == "invalid_signature"
     cluster.nodes[0].api.submit(wire)
     cluster.wait_final(identifier)
     height = cluster.assert_equal_chains()
@@ -274,7 +274,7 @@ def test_transactions_of_another_network_are_refused(cluster: Cluster, tmp_path:
             for start in range(0, len(wires), BATCH_MAX):
                 results = node.api.submit_batch(wires[start : start + BATCH_MAX])
                 codes = {(item["status"], item["code"]) for item in results}
-                assert codes == {("rejected", "bad_signature")}
+                assert codes == {("rejected", "invalid_signature")}
             assert node.api.submit(wires[-1], "?wait=finalized").status == 422
             assert node.api.height() == 0
         other.finalize_one(other.nodes[-1])
