@@ -96,9 +96,8 @@ class BlockTree:
     def is_sound(self, block_hash: Digest) -> bool:
         """Tell whether the block is finalised or VALID, so that its whole path is."""
         block = self._blocks.get(block_hash)
-        if block is None:
-            return block_hash == self.final_hash
-        return block.verdict is Verdict.VALID
+        is_valid = block is not None and block.verdict is Verdict.VALID
+        return is_valid or block_hash == self.final_hash
 
     def seen_ms(self, block_hash: Digest) -> int | None:
         """Return when the block became known; None if it is not or was before the start."""
@@ -186,12 +185,13 @@ class BlockTree:
             and not self.is_final(finalization)
         )
 
-    def accepts(self, header: Header) -> bool:
-        """Tell whether an unrequested block may be kept: the next ones of a chain segment only."""
-        height = header.height
-        return self.final.height < height <= self.final.height + UNREQUESTED_HEIGHTS_MAX and (
-            header.parent_hash == self.final_hash or header.parent_hash in self._blocks
-        )
+    def accepts(self, header: Header, *, is_wanted: bool) -> bool:
+        """Tell whether a block may be kept: above the finalised one, and asked for or next."""
+        height = header.height - self.final.height
+        if is_wanted:
+            return height > 0
+        is_linked = header.parent_hash == self.final_hash or header.parent_hash in self._blocks
+        return is_linked and 0 < height <= UNREQUESTED_HEIGHTS_MAX
 
     def forget_not_yet(self) -> None:
         """Let blocks that could not be judged yet be judged again."""

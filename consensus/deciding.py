@@ -216,11 +216,12 @@ class Deciding:
     def on_pursue(self, event: PursueCertified) -> None:
         """Go on with every certificate that still waits for its block."""
         core = self._core
-        finalizations = (self._segment, core.certificates.finalization)
-        certified = [
-            *(c for c in finalizations if c is not None and c.view > core.tree.final_view),
-            *core.certificates.notarizations_above(core.horizon),
-        ]
+        certified = core.certificates.notarizations_above(core.horizon)
+        # The next segment of the chain is asked for when this one is final.
+        for finalization in (self._segment, core.certificates.finalization):
+            if finalization is not None and finalization.view > core.tree.final_view:
+                certified.insert(0, finalization)
+                break
         if event.again:
             core.catchup.forget_requests()
             for certificate in certified:
@@ -255,7 +256,7 @@ class Deciding:
                 known.parent_certificate = event.parent_certificate
                 known.is_asked = False
                 known.verdict = None
-        elif is_wanted or core.tree.accepts(event.header):
+        elif core.tree.accepts(event.header, is_wanted=is_wanted):
             core.tree.add(
                 block_id,
                 KnownBlock(event.header, event.parent_certificate, None, None, core.now_ms),
