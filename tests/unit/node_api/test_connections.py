@@ -19,6 +19,9 @@ GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POST = b"POST /v1/transactions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/msgpack\r\n"
 SHORT = Limits(head_timeout_s=0.2, body_timeout_s=0.2, write_stall_s=0.3, linger_s=0.2)
 
+DROPPING_S_MAX = 0.1
+"""Processor time to drop a million chunks: 0.007 measured; parsing them takes twice the limit."""
+
 
 async def is_alive(api: Api) -> bool:
     return (await api.get("/healthz")).status == 200
@@ -227,14 +230,14 @@ async def test_malformed_request_is_a_constant_400(api: Api, request_bytes: byte
 
 async def test_chunked_body_is_refused_unread(start_api: StartApi) -> None:
     """A3: a million one-byte chunks are dropped without parsing them."""
-    api = await start_api(limits=SHORT)
+    api = await start_api(limits=Limits(linger_s=1.0))
     peer = await api.connect(POST + b"Transfer-Encoding: chunked\r\n\r\n")
     answer = await peer.read_answer()
     assert answer.startswith(b"HTTP/1.1 411")
     started = time.process_time()
     peer.writer.write(b"1\r\nx\r\n" * 1_000_000)
     await peer.read_all()
-    assert time.process_time() - started < 0.5
+    assert time.process_time() - started < DROPPING_S_MAX
     assert api.node.submitted == 0
 
 

@@ -104,6 +104,17 @@ async def test_hostile_json_is_refused(api: Api, path: str) -> None:
     assert not api.node.pending
 
 
+async def test_document_with_two_meanings_is_refused(api: Api) -> None:
+    """T17: of two equal keys one reader takes the first, another the last."""
+    wires = [api.node.transfer().hex().encode() for _ in range(2)]
+    body = b'{"tx":"%b","tx":"%b"}' % tuple(wires)
+    answer = await api.post("/v1/transactions", data=body, headers=JSON)
+    assert_problem(answer, 400, "invalid_body")
+    answer = await api.post("/v1/transactions/batch", data=b"[%b]" % body, headers=JSON)
+    assert_problem(answer, 400, "invalid_body")
+    assert not api.node.pending
+
+
 @pytest.mark.parametrize("path", POSTS)
 async def test_other_media_type_is_refused(api: Api, path: str) -> None:
     for kind in ("text/plain", "application/xml", "multipart/form-data", None):
