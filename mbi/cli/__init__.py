@@ -12,7 +12,7 @@ from mbi.cli.base import MbiGroup, Options
 from mbi.cli.output import Output
 from mbi.errors import ExitCode, MbiError
 
-__all__ = ["cli", "main"]
+__all__ = ["cli", "main", "run"]
 
 _COMMANDS = {
     "dev": "mbi.cli.dev:dev",

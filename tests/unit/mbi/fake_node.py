@@ -43,7 +43,14 @@ def problem(status: int, code: str, detail: str, **extra: Any) -> web.Response:
 
 def make_app(node: FakeNode) -> web.Application:
     """Return the application."""
+    app = web.Application()
+    _add_queries(app, node)
+    _add_transactions(app, node)
+    _add_oddities(app)
+    return app
 
+
+def _add_queries(app: web.Application, node: FakeNode) -> None:
     async def readyz(_: web.Request) -> web.Response:
         checks = [{"name": "peers", "ok": node.ready, "value": "1", "limit": "3"}]
         if node.ready:
@@ -55,6 +62,27 @@ def make_app(node: FakeNode) -> web.Application:
             {"chain_id": CHAIN_ID, "height": node.height, "name": "gov-1", "version": "9"}
         )
 
+    async def blocks(request: web.Request) -> web.Response:
+        start, limit = int(request.query.get("cursor", "0")), int(request.query["limit"])
+        items = [{"height": h} for h in range(start, min(start + limit, node.height + 1))]
+        end = start + len(items)
+        cursor = str(end) if end <= node.height else None
+        return web.json_response({"items": items, "next_cursor": cursor, "latest_height": 7})
+
+    async def ids(request: web.Request) -> web.Response:
+        height = int(request.match_info["height"])
+        if height not in node.blocks:
+            return problem(404, "not_found", "no such block")
+        body = msgspec.msgpack.encode([height, 1000 * height, node.blocks[height]])
+        return web.Response(body=body, content_type="application/msgpack")
+
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/v1/status", status)
+    app.router.add_get("/v1/blocks", blocks)
+    app.router.add_get("/v1/blocks/{height}/ids", ids)
+
+
+def _add_transactions(app: web.Application, node: FakeNode) -> None:
     async def submit(request: web.Request) -> web.Response:
         node.queries.append(request.query_string)
         wire = await request.read()
@@ -81,19 +109,13 @@ def make_app(node: FakeNode) -> web.Application:
             return problem(404, "not_found", "no such transaction")
         return web.json_response(found)
 
-    async def blocks(request: web.Request) -> web.Response:
-        start, limit = int(request.query.get("cursor", "0")), int(request.query["limit"])
-        items = [{"height": h} for h in range(start, min(start + limit, node.height + 1))]
-        end = start + len(items)
-        cursor = str(end) if end <= node.height else None
-        return web.json_response({"items": items, "next_cursor": cursor, "latest_height": 7})
+    app.router.add_post("/v1/transactions", submit)
+    app.router.add_post("/v1/transactions/batch", batch)
+    app.router.add_get("/v1/transactions/{id}", transaction)
 
-    async def ids(request: web.Request) -> web.Response:
-        height = int(request.match_info["height"])
-        if height not in node.blocks:
-            return problem(404, "not_found", "no such block")
-        body = msgspec.msgpack.encode([height, 1000 * height, node.blocks[height]])
-        return web.Response(body=body, content_type="application/msgpack")
+
+def _add_oddities(app: web.Application) -> None:
+    """Add a stream that ends, an answer of something else, and one that does not come."""
 
     async def events(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
@@ -109,18 +131,9 @@ def make_app(node: FakeNode) -> web.Application:
         await asyncio.sleep(30)
         return web.json_response({})
 
-    app = web.Application()
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/v1/status", status)
-    app.router.add_get("/v1/blocks", blocks)
-    app.router.add_get("/v1/blocks/{height}/ids", ids)
     app.router.add_get("/v1/events", events)
     app.router.add_get("/v1/peers", garbage)
     app.router.add_get("/v1/mempool", slow)
-    app.router.add_post("/v1/transactions", submit)
-    app.router.add_post("/v1/transactions/batch", batch)
-    app.router.add_get("/v1/transactions/{id}", transaction)
-    return app
 
 
 @asynccontextmanager
