@@ -6,6 +6,8 @@ from itertools import count, islice
 
 import pytest
 
+from consensus.catchup import CatchUp
+from tests.simulation import test_scenarios
 from tests.simulation.mutants import MUTANTS, Mutant
 from tests.simulation.options import expand
 from tests.simulation.simulation import run
@@ -26,3 +28,14 @@ def test_mutant_is_noticed(mutant: Mutant) -> None:
                 if result.invariant in mutant.breaks:
                     return
     pytest.fail(f"{mutant.seeds_max} seeds showed {found or 'nothing'}, not {set(mutant.breaks)}")
+
+
+@pytest.mark.simulation
+@pytest.mark.parametrize("name", ["request_certificates", "page"])
+def test_story_notices_that_certificates_are_not_asked_for_or_not_served(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F4: four other ways lead to certificates, so random seeds hardly miss this one."""
+    monkeypatch.setattr(CatchUp, name, lambda *arguments: None)
+    with pytest.raises(AssertionError, match="not final in time"):
+        test_scenarios.test_node_that_missed_more_nullifications_than_a_proposal_carries_asks_for_them()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consensus.types import CertificateMessage, Proposal, Vote, VoteKind
+from consensus.types import SKIPS_MAX, CertificateMessage, Proposal, Vote, VoteKind
 from tests.simulation.application import EXECUTION_LAG_MAX
 from tests.simulation.options import Options, expand
 from tests.simulation.workload import Workload
@@ -207,3 +207,21 @@ def test_equivocating_leader_is_reported_and_the_chain_goes_on() -> None:
         story.wait(200)
     assert story.world.checker.evidence_reported > 0
     story.wait_final(story.clients.submit(honest[0]), 30_000, honest)
+
+
+def test_node_that_missed_more_nullifications_than_a_proposal_carries_asks_for_them() -> None:
+    """CONSENSUS 5 #20: its vote is needed, so without the request the chain would stand still."""
+    story = Story()
+    story.wait_final(story.clients.submit(0), 1_000)
+    for other in range(3):
+        story.world.set_connected(3, other, connected=False)
+    story.world.net.isolate(3)
+    story.drop(lambda _, message: isinstance(message, Proposal))
+    transaction = story.clients.submit(0)
+    while story.process(0).engine.status().view < SKIPS_MAX + 10:
+        story.wait(1_000)
+    story.drop(None)
+    story.world.crash(story.world.nodes[0], "for good")
+    story.world.net.heal(range(4), 20)
+    story.world.reconnect_all()
+    story.wait_final(transaction, 60_000, (1, 2, 3))
