@@ -212,6 +212,14 @@ class Net:
         parent_view = View(0) if parent is self.base else parent.view
         return Block(header, digest, Value(parent_view, digest), certificate)
 
+    def certified_by(self, block: Block, certificate: Certificate) -> Block:
+        """Return the block naming another certificate of its parent."""
+        header = msgspec.structs.replace(
+            block.header, parent_certificate_hash=certificate_hash(certificate)
+        )
+        digest = block_hash(CHAIN_ID, header)
+        return Block(header, digest, Value(certificate.view, digest), certificate)
+
     def chain(self, length: int) -> list[Block]:
         """Return blocks of the views 1, 2, and so on, each on the one before."""
         blocks: list[Block] = []
@@ -283,6 +291,8 @@ class Driven:
         self.effects: list[Effect] = []
         """Of the last input (or of the start)."""
         self.history: list[Effect] = []
+        self.times: list[int] = []
+        """When each effect of the history came."""
         self.offered: list[Proposal] = []
         """Proposals received; the driver would have their bodies."""
         self.judge: Verdict | None = Verdict.VALID
@@ -320,6 +330,7 @@ class Driven:
     def _carry_out(self, effects: list[Effect]) -> None:
         self.effects += effects
         self.history += effects
+        self.times += [self.now_ms] * len(effects)
         for effect in effects:
             self.disk.take(effect)
             if isinstance(effect, SetTimer):

@@ -1,0 +1,1 @@
+"""Scenarios of the consensus engine as texts: what happens, and what the engine does about it."""
