@@ -107,6 +107,7 @@ class Fetcher:
         self, request: RequestVerification, missing: Mapping[int, Digest]
     ) -> dict[Digest, DecodedTransaction]:
         """Return as many of the missing transactions as can be had (port ``BodySource``)."""
+        await self._intake.hurry(missing.values())
         await self._intake.arrival(missing.values(), GOSSIP_GRACE_S)
         found: dict[Digest, DecodedTransaction] = {}
         wanted = self._take_pending(missing, found)

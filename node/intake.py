@@ -10,11 +10,11 @@ can be queried.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple
 
 from consensus.inputs import PeerId
 from ledger.block_rules import UsedNonces
@@ -38,6 +38,14 @@ RETRY_AFTER_S: Final = 1
 
 Publish = Callable[[Sequence[bytes], PeerId | None], None]
 """Pass transactions on to the peers that need them; the second value is where they came from."""
+
+
+class _Heard(NamedTuple):
+    """A peer's transaction that waits for its signature check."""
+
+    peer: PeerId
+    transaction: DecodedTransaction
+    organisation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +84,8 @@ class Intake:
         self._publish = publish
         self._on_admitted = on_admitted
         self._penalise = penalise
-        self._gossip: deque[tuple[PeerId, DecodedTransaction, str]] = deque()
-        self._queued: set[Digest] = set()
+        self._gossip: OrderedDict[Digest, _Heard] = OrderedDict()
+        self._checking: set[Digest] = set()
         self._wake = asyncio.Event()
         self._awaited: dict[Digest, list[asyncio.Future[None]]] = {}
 
@@ -111,7 +119,9 @@ class Intake:
         """Queue a peer's transactions for checking; called on every gossip message."""
         for wire in wires:
             known = wire_hash(wire)
-            if known in self._queued or self._mempool.get(known) is not None:
+            if known in self._gossip or known in self._checking:
+                continue
+            if self._mempool.get(known) is not None:
                 continue
             if len(self._gossip) >= GOSSIP_QUEUE_MAX:
                 self.refused["gossip_queue_full"] += 1
@@ -121,8 +131,7 @@ class Intake:
                 if examined.id is None:
                     self._penalise(peer, examined.code or "malformed")
                 continue
-            self._queued.add(known)
-            self._gossip.append((peer, *examined))
+            self._gossip[known] = _Heard(peer, *examined)
         self._wake.set()
 
     async def run(self) -> None:
@@ -130,30 +139,41 @@ class Intake:
         while True:
             await self._wake.wait()
             while self._gossip:
-                group = [
-                    self._gossip.popleft() for _ in range(min(len(self._gossip), GOSSIP_CHUNK))
-                ]
-                verdicts = await self._verify([transaction for _, transaction, _ in group])
-                self._admit_group(group, verdicts)
+                size = min(len(self._gossip), GOSSIP_CHUNK)
+                await self._check_group([self._gossip.popitem(last=False)[1] for _ in range(size)])
             self._wake.clear()
 
-    def _admit_group(
-        self, group: Sequence[tuple[PeerId, DecodedTransaction, str]], verdicts: Iterable[bool]
-    ) -> None:
+    async def _check_group(self, group: Sequence[_Heard], *, urgent: bool = False) -> None:
+        """Verify transactions taken from the queue, admit the good ones, blame for the others."""
+        hashes = [heard.transaction.wire_hash for heard in group]
+        self._checking.update(hashes)
+        try:
+            transactions = [heard.transaction for heard in group]
+            verdicts = await self._verify(transactions, urgent=urgent)
+        finally:
+            self._checking.difference_update(hashes)
         admitted: dict[PeerId, list[DecodedTransaction]] = {}
-        for (peer, transaction, organisation), holds in zip(group, verdicts, strict=True):
-            self._queued.discard(transaction.wire_hash)
+        for heard, holds in zip(group, verdicts, strict=True):
             if not holds:
-                self._penalise(peer, InvalidSignature.code)
-            if self._admit(transaction, organisation, holds).status == "accepted":
-                admitted.setdefault(peer, []).append(transaction)
+                self._penalise(heard.peer, InvalidSignature.code)
+            if self._admit(heard.transaction, heard.organisation, holds).status == "accepted":
+                admitted.setdefault(heard.peer, []).append(heard.transaction)
         for peer, transactions in admitted.items():
             self._announce(transactions, peer)
 
     # ------------------------------------------------------------------ for proposals
 
+    async def hurry(self, hashes: Iterable[Digest]) -> None:
+        """Check those of these transactions that wait in the queue now: a proposal needs them."""
+        wanted = [self._gossip.pop(digest) for digest in hashes if digest in self._gossip]
+        for start in range(0, len(wanted), GOSSIP_CHUNK):
+            await self._check_group(wanted[start : start + GOSSIP_CHUNK], urgent=True)
+
     async def arrival(self, hashes: Iterable[Digest], timeout_s: float) -> None:
-        """Wait until all of these are pending, or the time is up: gossip may be on its way."""
+        """Wait until all of these are pending, or the time is up: gossip may be on its way.
+
+        The time does not run while some of them are being checked.
+        """
         loop = asyncio.get_running_loop()
         waiting = []
         for wanted in hashes:
@@ -164,7 +184,11 @@ class Intake:
         if not waiting:
             return
         try:
-            await asyncio.wait([future for _, future in waiting], timeout=timeout_s)
+            futures_left = {future for _, future in waiting}
+            while futures_left:
+                done, futures_left = await asyncio.wait(futures_left, timeout=timeout_s)
+                if not done and self._checking.isdisjoint(wanted for wanted, _ in waiting):
+                    break
         finally:
             for wanted, future in waiting:
                 futures = self._awaited.get(wanted)

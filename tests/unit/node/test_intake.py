@@ -212,6 +212,26 @@ async def test_a_copy_in_the_queue_is_not_verified_twice(desk: Desk) -> None:
     assert desk.verifier.signatures_total == 1
 
 
+async def test_what_a_proposal_needs_is_checked_before_the_rest(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[int] = []
+    verify = desk.verifier.verify
+
+    async def recorded(items: Sequence[SignatureItem], *, urgent: bool = False) -> list[bool]:
+        order.append(len(items))
+        return await verify(items, urgent=urgent)
+
+    monkeypatch.setattr(desk.verifier, "verify", recorded)
+    wires = [desk.wire() for _ in range(5)]
+    desk.intake.receive(PEER, wires)
+    await desk.intake.hurry([wire_hash(wires[4]), wire_hash(wires[3])])
+    assert desk.intake.pending(wire_hash(wires[4])) is not None
+    assert order[0] == 2
+    await until(lambda: len(desk.mempool) == 5)
+    assert sum(order) == 5
+
+
 async def test_the_gossip_queue_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GOSSIP_QUEUE_MAX", 2)
     desk.intake.receive(PEER, [desk.wire() for _ in range(5)])
