@@ -33,21 +33,22 @@ def main(arguments: list[str] | None = None) -> int:
     if words and words[0] not in (*COMMANDS, "-h", "--help"):
         words = ["start", *words]
     options = _parser().parse_args(words)
-    home = Path(options.home)
     try:
-        return _run(options, home)
+        return _run(options)
     except (ConfigError, HomeError, IdentityError, KeyFileError, OpenError) as error:
         return _complain(error.code, error, EXIT_CONFIGURATION)
     except StorageError as error:
         return _complain(error.code, error, EXIT_FAILED)
 
 
-def _run(options: argparse.Namespace, home: Path) -> int:
+def _run(options: argparse.Namespace) -> int:
     if options.command == "init":
         from node.home import init_home
 
-        print(init_home(home, rejoin=options.rejoin))  # noqa: T201 - this is the command's answer
+        for home in options.homes:
+            print(init_home(Path(home), rejoin=options.rejoin))  # noqa: T201 - the answer
         return 0
+    home = Path(options.home)
     if options.command == "audit":
         from node.audit import audit_home
 
@@ -63,22 +64,22 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m node", description="Run, initialise or audit one MBI node."
     )
-    home = argparse.ArgumentParser(add_help=False)
-    home.add_argument(
-        "--home", required=True, help="directory with config.toml, genesis.json and keys/"
-    )
+    meaning = "directory with config.toml, genesis.json and keys/"
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("start", parents=[home], help="run the node")
-    init = commands.add_parser("init", parents=[home], help="make the empty database of a new node")
+    start = commands.add_parser("start", help="run the node")
+    start.add_argument("--home", required=True, help=meaning)
+    init = commands.add_parser("init", help="make the empty database of a new node")
+    init.add_argument(
+        "--home", required=True, action="append", dest="homes", help=f"{meaning}; may be repeated"
+    )
     init.add_argument(
         "--rejoin",
         action="store_true",
         help="the database of this validator was lost: start an empty one that does not vote until "
         "a quorum has shown how far voting has come",
     )
-    audit = commands.add_parser(
-        "audit", parents=[home], help="replay and verify the data directory"
-    )
+    audit = commands.add_parser("audit", help="replay and verify the data directory")
+    audit.add_argument("--home", required=True, help=meaning)
     audit.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
 
