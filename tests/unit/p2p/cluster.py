@@ -213,6 +213,12 @@ class RawPeer:
                 self._parser.feed(data)
         return decode_message(payload)
 
+    async def receive_next(self) -> Message:
+        """Return the next message; the end of the stream is a failure."""
+        message = await self.receive()
+        assert message is not None, "the stream ended"
+        return message
+
     async def receive_all(self) -> list[Message]:
         """Return every message until the end of the stream, without heartbeats."""
         messages: list[Message] = []

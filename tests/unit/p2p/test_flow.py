@@ -25,6 +25,7 @@ from p2p.messages import (
 )
 from p2p.queues import Overflow, QueueBound
 from tests.unit.p2p.cluster import (
+    DEADLINE_S,
     Node,
     RawPeer,
     at,
@@ -91,16 +92,13 @@ async def test_a_slow_reader_is_bounded_and_gets_consensus_first(tmp_path: Path)
             queued_batches = SMALL_QUEUES[Priority.TRANSACTIONS].frames_max
             slow.go_on_reading()
             received: list[Message] = []
-            while STATUS_REQUEST not in received:
-                message = await slow.receive()
-                assert message is not None
-                received.append(message)
-            after: list[TransactionBatch] = []
-            while len(after) < queued_batches:
-                message = await slow.receive()
-                assert message is not None
-                if isinstance(message, TransactionBatch):
-                    after.append(message)
+            after: list[Message] = []
+            async with asyncio.timeout(DEADLINE_S):
+                while STATUS_REQUEST not in received:
+                    received.append(await slow.receive_next())
+                while len(after) < queued_batches:
+                    message = await slow.receive_next()
+                    after += [message] if isinstance(message, TransactionBatch) else []
             # Everything that still waited in the queue came after the vote.
             assert len(after) == queued_batches
 

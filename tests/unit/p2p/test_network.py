@@ -21,7 +21,7 @@ from p2p.messages import (
     TransactionBatch,
     Transactions,
 )
-from tests.unit.p2p.cluster import at, lab, listed, pair, wait_until, with_limits
+from tests.unit.p2p.cluster import DEADLINE_S, at, lab, listed, pair, wait_until, with_limits
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -176,7 +176,8 @@ async def test_a_defect_of_the_handler_ends_the_network(tmp_path: Path) -> None:
         first.seen.answer = fail
         second.network.send(first.id, STATUS_REQUEST, priority=Priority.CONSENSUS)
         with pytest.raises(ZeroDivisionError):
-            await first.task
+            async with asyncio.timeout(DEADLINE_S):
+                await first.task
         await wait_until(lambda: second.seen.disconnected == [first.id])
 
 
