@@ -45,7 +45,7 @@ def summarise(results: Iterable[Result], elapsed_s: float) -> dict[str, object]:
     """Return the figures of a campaign."""
     results = list(results)
     faults: Counter[str] = sum((result.faults for result in results), Counter())
-    healed = sorted(result.healed_ms for result in results if result.healed_ms is not None)
+    healed = sorted((r.healed_ms, r.seed) for r in results if r.healed_ms is not None)
     virtual_ms = sum(result.virtual_ms for result in results)
     return {
         "seeds": len(results),
@@ -59,9 +59,10 @@ def summarise(results: Iterable[Result], elapsed_s: float) -> dict[str, object]:
         "transactions": sum(result.transactions for result in results),
         "evidence": sum(result.evidence for result in results),
         "healing_ms": {
-            "p50": healed[len(healed) // 2] if healed else None,
-            "p99": healed[len(healed) * 99 // 100] if healed else None,
-            "worst": healed[-1] if healed else None,
+            "p50": healed[len(healed) // 2][0] if healed else None,
+            "p99": healed[len(healed) * 99 // 100][0] if healed else None,
+            "worst": healed[-1][0] if healed else None,
+            "worst_seed": healed[-1][1] if healed else None,
         },
         "coverage": dict(sorted(sum((r.coverage for r in results), Counter()).items())),
         "faults": dict(sorted(faults.items(), key=lambda item: -item[1])),
