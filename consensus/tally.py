@@ -10,12 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from consensus.certificates import make_certificate
 from consensus.evidence import are_conflicting
 from consensus.types import Certificate, Value, Vote, VoteKind
 from consensus.validators import ValidatorSet, members_of
 from ledger.types import Signature, View
+
+KINDS: Final = tuple(VoteKind)
 
 VerifyVote = Callable[[Vote], bool]
 """Checks the signature of a vote of the present epoch."""
@@ -39,10 +42,10 @@ class _ViewVotes:
     __slots__ = ("accused", "by_kind", "masks", "verified", "voters")
 
     def __init__(self) -> None:
-        self.by_kind: dict[VoteKind, dict[int, Vote]] = {kind: {} for kind in VoteKind}
+        self.by_kind: dict[VoteKind, dict[int, Vote]] = {kind: {} for kind in KINDS}
         self.masks: dict[tuple[VoteKind, Value], int] = {}
-        self.voters: dict[VoteKind, int] = dict.fromkeys(VoteKind, 0)
-        self.verified: dict[VoteKind, int] = dict.fromkeys(VoteKind, 0)
+        self.voters: dict[VoteKind, int] = dict.fromkeys(KINDS, 0)
+        self.verified: dict[VoteKind, int] = dict.fromkeys(KINDS, 0)
         self.accused = 0
 
     def store(self, vote: Vote, verified: bool) -> None:
@@ -78,7 +81,9 @@ class Tally:
         A vote that was counted before is harmless, and the quorum is looked for again: after a
         restart the own vote may be the one that completes it.
         """
-        votes = self._views.setdefault(vote.view, _ViewVotes())
+        votes = self._views.get(vote.view)
+        if votes is None:
+            votes = self._views[vote.view] = _ViewVotes()
         outcome = Count()
         accepted = self._settle_conflicts(votes, vote, verified, outcome)
         if accepted is None:
@@ -118,7 +123,7 @@ class Tally:
         self, votes: _ViewVotes, vote: Vote, verified: bool, outcome: Count
     ) -> bool | None:
         """Compare with the voter's other votes; return whether it is verified, None to drop it."""
-        for kind in VoteKind:
+        for kind in KINDS:
             held = votes.by_kind[kind].get(vote.voter)
             if held is None or not are_conflicting(held, vote):
                 continue
