@@ -44,6 +44,17 @@ LOG_TAIL_LINES: Final = 12
 PORT_FIRST, PORT_LAST = 12_000, 32_000
 
 
+def free_port(nodes: int) -> int:
+    """Return the first port of a network of so many nodes, all of whose ports are free now."""
+
+    def choose() -> int | None:
+        port = random.randrange(PORT_FIRST, PORT_LAST)
+        ports = plan(nodes, 0, port).ports
+        return port if all(is_free(port) for port in ports) else None
+
+    return wait_until("free ports", 10.0, choose)
+
+
 class Node:
     """One node and, while it runs, its process."""
 
@@ -178,12 +189,7 @@ class Cluster:
         cls, directory: Path, validators: int = 4, observers: int = 1, seed: str | None = None
     ) -> Cluster:
         """Make the network on disk, on ports that are free now."""
-        topology = plan(validators, observers)
-        for _ in range(1000):
-            port = random.randrange(PORT_FIRST, PORT_LAST)
-            topology = plan(validators, observers, port)
-            if all(is_free(port) for port in topology.ports):
-                break
+        topology = plan(validators, observers, free_port(validators + observers))
         return cls(build_network(directory, topology, seed))
 
     # ------------------------------------------------------------------ nodes

@@ -106,8 +106,8 @@ def with_node_key_of_sibling(homes: Homes) -> None:
 
 
 def with_other_genesis(homes: Homes) -> None:
-    for name in ("genesis.json", "keys/validator.pem", "keys/faucet.seed"):
-        shutil.copy(homes.stranger / name, homes.own / name)
+    shutil.copy(homes.stranger / "genesis.json", homes.own)
+    shutil.copytree(homes.stranger / "keys", homes.own / "keys", dirs_exist_ok=True)
 
 
 def without_genesis(homes: Homes) -> None:

@@ -189,11 +189,16 @@ REFUSED: Final[dict[str, Callable[[Cluster], bytes]]] = {
     "expired": lambda c: c.wallet().sign([transfer(c)], valid_for_s=-60).wire,
     "valid_until_too_far": lambda c: c.wallet().sign([transfer(c)], valid_for_s=100_000).wire,
     "account_unknown": lambda c: signed_by_stranger(c).wire,
-    "bad_signature": lambda c: c.wallet().sign([transfer(c)]).wire[:-1] + b"\x00",
+    "invalid_signature": lambda c: with_flipped_bit(c.wallet().sign([transfer(c)]).wire),
     "malformed_encoding": lambda c: c.wallet().sign([transfer(c)]).wire[:-1],
     "non_canonical_encoding": lambda c: with_wide_version(c.wallet().sign([transfer(c)]).wire),
 }
 """What no node admits, by the code of the answer."""
+
+
+def with_flipped_bit(wire: bytes) -> bytes:
+    """Return the bytes with another signature."""
+    return wire[:-1] + bytes([wire[-1] ^ 1])
 
 
 def with_wide_version(wire: bytes) -> bytes:
