@@ -161,16 +161,11 @@ async def block_ids(call: Call) -> web.Response:
             "not_found", f"no such final block; the head has height {chain.head().height}"
         )
     time_ms = executed.header.time_ms
-    receipts = chain.receipts(height)
+    ids = chain.transaction_ids(height)
     if call.accepts_msgpack():
-        ids = [receipt.transaction_id for receipt in receipts]
         return msgpack_response([height, time_ms, ids])
     return json_response(
-        {
-            "height": height,
-            "time_ms": time_ms,
-            "ids": [receipt.transaction_id.hex() for receipt in receipts],
-        }
+        {"height": height, "time_ms": time_ms, "ids": [digest.hex() for digest in ids]}
     )
 
 

@@ -49,6 +49,15 @@ def test_a_new_database_has_genesis_as_its_head(disk: Disk) -> None:
     assert chains.unfinished() == []
 
 
+def test_the_ids_of_a_block_are_read_without_its_receipts(disk: Disk) -> None:
+    chain, chains = build(disk.create(), 8)
+    for step in chain.steps:
+        height = step.block.header.height
+        expected = [receipt.transaction_id for receipt in step.outcome.receipts]
+        assert chains.transaction_ids(height) == expected
+    assert chains.transaction_ids(99) == []
+
+
 def test_a_database_without_genesis_has_no_head(disk: Disk) -> None:
     with pytest.raises(StoreCorrupt, match="the head"):
         ChainStore(disk.create(), CHAIN).head()
