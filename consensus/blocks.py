@@ -167,6 +167,7 @@ class BlockTree:
         height = self.final.height
         for block_hash in [h for h, b in self._blocks.items() if b.header.height <= height]:
             del self._blocks[block_hash]
+        self._judge_anew()
         if len(self._final_views) > 2 * FINAL_VIEWS_KEPT:
             kept = sorted(self._final_views)[-FINAL_VIEWS_KEPT:]
             self._final_views = {v: self._final_views[v] for v in kept}
@@ -192,6 +193,22 @@ class BlockTree:
             return height > 0
         is_linked = header.parent_hash == self.final_hash or header.parent_hash in self._blocks
         return is_linked and 0 < height <= UNREQUESTED_HEIGHTS_MAX
+
+    def shrink(self, blocks_max: int) -> None:
+        """Drop the lowest blocks; what was judged upon them has to be judged again."""
+        excess = len(self._blocks) - blocks_max
+        if excess <= 0:
+            return
+        by_height = sorted(self._blocks.items(), key=lambda item: item[1].header.height)
+        for block_hash, _ in by_height[:excess]:
+            del self._blocks[block_hash]
+        self._judge_anew()
+
+    def _judge_anew(self) -> None:
+        """Take back the verdict VALID where the path is gone."""
+        for block in sorted(self._blocks.values(), key=lambda block: block.header.height):
+            if block.verdict is Verdict.VALID and not self.is_sound(block.header.parent_hash):
+                block.verdict = None
 
     def forget_not_yet(self) -> None:
         """Let blocks that could not be judged yet be judged again."""

@@ -48,6 +48,9 @@ VIEWS_AHEAD_MAX: Final = 16
 VOTE_VIEWS_KEPT: Final = 256
 """Votes are kept this far below the present view while nothing is finalised: bounds a halt."""
 
+BLOCKS_MAX: Final = 1024
+"""Unfinalised blocks remembered; a longer stretch of the chain is fetched again in segments."""
+
 CHAIN: Final = View(0)
 """Stands for the view in the names of timers that are not of one view."""
 
@@ -291,8 +294,9 @@ class Core:
         for view in [v for v in self.proposals if v <= lowest]:
             block_id = self.proposals.pop(view).value.block_hash
             self.sources.pop(view, None)
-            if not self.certificates.of_block(block_id):
+            if not self.tree.is_sound(block_id) and not self.certificates.of_block(block_id):
                 self.tree.drop(block_id)
+        self.tree.shrink(BLOCKS_MAX)
         self.certificates.prune()
 
     def halt(self, reason: str, certificates: tuple[Certificate, ...]) -> None:

@@ -237,6 +237,8 @@ class Deciding:
             return
         block.is_asked = False
         block.verdict = event.verdict
+        if event.verdict is Verdict.VALID:
+            block.payload = None  # the driver has the whole block from now on
         core.is_stirred = True
         if event.verdict is Verdict.NOT_YET:
             return

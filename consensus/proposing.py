@@ -120,7 +120,7 @@ class Proposing:
             core.certificates.finalization,
             vote,
         )
-        block = KnownBlock(header, building.certificate, event.payload, None, core.now_ms)
+        block = KnownBlock(header, building.certificate, None, None, core.now_ms)
         block.parent_view = building.parent_view
         block.is_linked = block.is_durable = True
         block.verdict = Verdict.VALID  # built and judged by the same functions
