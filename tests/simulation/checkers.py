@@ -47,9 +47,9 @@ if TYPE_CHECKING:
     from tests.simulation.messages import Message
     from tests.simulation.node import Node
 
-ENGINE_ITEMS_MAX: Final = 30_000
-"""Items in all containers of one engine: certificates of a thousand views stay below a third of it,
-and an engine that keeps what a flooding validator sends goes beyond it."""
+ENGINE_ITEMS_MAX: Final = 5_000
+"""Items in all containers of one engine. Runs of 130 views reach 800; an engine that keeps what a
+flooding validator sends goes beyond the limit in half a minute."""
 
 Statement = tuple[VoteKind, Value]
 ViewKey = tuple[int, int, int]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
-from consensus import certificates, judge, proposing, validity
+from consensus import certificates, deciding, judge, proposing, validity
 from consensus.core import Core, CountVote
 from consensus.effects import Persist
 from consensus.engine import Engine
@@ -181,6 +181,16 @@ def _skips_unchecked() -> AbstractContextManager[object]:
     return patch.object(proposing, "missing_ancestry", only_parent)
 
 
+@contextmanager
+def _views_ahead_unlimited() -> Iterator[None]:
+    """Votes and proposals of any far view are kept (C16, CONSENSUS 5 #41)."""
+    with (
+        patch.object(deciding, "VIEWS_AHEAD_MAX", 2**63),
+        patch.object(proposing, "VIEWS_AHEAD_MAX", 2**63),
+    ):
+        yield
+
+
 # --- liveness -------------------------------------------------------------------------------------
 
 
@@ -247,6 +257,13 @@ MUTANTS: Final = (
         _no_quarantine,
         40,
         lambda options: options.disk_loss != "",
+    ),
+    Mutant(
+        "views ahead unlimited",
+        frozenset({"I10"}),
+        _views_ahead_unlimited,
+        5,
+        lambda options: "flooder" in str(options.byzantine) and options.safety_ms == 30_000,
     ),
     Mutant("nothing repeated", frozenset({"LIVE"}), _no_repetition, 20),
 )

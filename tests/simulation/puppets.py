@@ -269,6 +269,7 @@ class Flooder(Puppet):
     """Signs hundreds of votes for far views and many values."""
 
     def start(self) -> None:
+        self._victim = self.random.choice(self.peers)
         super().start()
         self._flood()
 
@@ -278,13 +279,12 @@ class Flooder(Puppet):
             self.propose(draft, view, self.peers)
 
     def _flood(self) -> None:
-        target = self.random.choice(self.peers)
         base = self.conspiracy.view
-        for _ in range(FLOOD_VOTES // len(self.peers)):
-            far = self.random.choice((0, 1, 10, 1_000, 10**6, 2**40))
-            view = View(max(1, base + far + self.random.randint(-3, 3)))
+        for _ in range(FLOOD_VOTES):
+            far = self.random.choice((1, 30, 10_000, 10**6, 2**40))
+            view = View(max(1, base + self.random.randint(-3, far)))
             value = Value(View(view - 1), Digest(self.random.randbytes(32)))
             kind = self.random.choice((VoteKind.NOTARIZE, VoteKind.FINALIZE))
-            self.send(target, self.vote(kind, view, value))
+            self.send(self._victim, self.vote(kind, view, value))
         self.world.count("flood of votes")
         self.world.timeline.after(FLOOD_EVERY_MS, self._flood)
