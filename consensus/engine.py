@@ -103,7 +103,7 @@ from consensus.types import (
 from consensus.validators import members_of
 from ledger.block import block_hash
 from ledger.errors import InvariantViolation
-from ledger.types import View
+from ledger.types import Digest, Height, View
 
 __all__ = ["Engine", "EngineConfig", "EngineStatus", "Restored"]
 
@@ -166,6 +166,20 @@ class Engine:
     def view(self) -> View:
         """Present view."""
         return self._core.view
+
+    @property
+    def tip(self) -> Digest:
+        """Highest notarized block, or the finalised one: what the next block most likely extends."""
+        core = self._core
+        highest = core.certificates.notarization
+        if highest is None or highest.view <= core.tree.final_view:
+            return core.tree.final_hash
+        return highest.value.block_hash
+
+    def needs(self, block_hash: Digest, height: Height) -> bool:
+        """Tell whether the driver must keep a block: it is known here, or final and not executed."""
+        core = self._core
+        return core.tree.get(block_hash) is not None or height <= core.tree.final.height
 
     def status(self) -> EngineStatus:
         """Return a snapshot for operators."""

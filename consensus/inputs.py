@@ -58,7 +58,11 @@ class Timer:
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A decoded message from a connected, authenticated peer."""
+    """A decoded message from a connected, authenticated peer.
+
+    The driver has dropped proposals whose payload is not the one that their header commits to: the
+    leader's signature covers the header only.
+    """
 
     peer: PeerId
     message: ConsensusMessage

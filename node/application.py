@@ -23,7 +23,7 @@ from ledger.block_rules import UsedBefore, UsedNonces, check_body, transactions_
 from ledger.errors import LedgerError
 from ledger.genesis import Genesis
 from ledger.transaction import DecodedTransaction
-from ledger.types import DIGEST_BYTES, ZERO_DIGEST, Digest, Height, TimeMs
+from ledger.types import DIGEST_BYTES, ZERO_DIGEST, Digest, Height, TimeMs, View
 from node.block_pool import BlockPool, PoolBlock, PoolFull
 from node.mempool import Mempool
 
@@ -126,7 +126,10 @@ class Application:
         )
         block = PoolBlock(block_hash(self._chain_id, header), header, certificate, transactions)
         block.is_checked = True
-        self._pool.add(block)
+        try:
+            self._pool.add(block)
+        except PoolFull:
+            return Built(request.view, None, b"")
         return Built(request.view, header, b"".join(hashes))
 
     def _choose(self, parent_hash: Digest, time_ms: TimeMs) -> list[DecodedTransaction]:
@@ -145,9 +148,16 @@ class Application:
             and transaction.pair not in used
         ]
 
-    def has_work(self) -> bool:
-        """Tell whether transactions wait that are in no unexecuted block known here."""
-        return self._mempool.has_beyond([block.hashes for block in self._pool])
+    def has_work(self, tip: Digest, view: View) -> bool:
+        """Tell whether transactions wait that are in no block which may still become final.
+
+        Such blocks are ``tip`` (highest notarized) with its ancestors, and those of this view.
+        """
+        alive = {block.block_hash: block.hashes for block in self._pool.ancestors(tip)}
+        for block in self._pool:
+            if block.header.view >= view:
+                alive[block.block_hash] = block.hashes
+        return self._mempool.has_beyond(list(alive.values()))
 
     # ------------------------------------------------------------------ judging
 
@@ -163,9 +173,11 @@ class Application:
             block = self._pool.get(request.block_hash) or await self._assemble(request)
             if not block.is_checked:
                 self._check(block)
+                self._pool.add(block)
         except (BodyMissing, PoolFull):
             return Verdict.NOT_YET
         except LedgerError as error:
+            self._pool.discard(request.block_hash)
             log.warning("block_invalid", height=header.height, view=header.view, reason=str(error))
             return Verdict.INVALID
         return verdict
@@ -189,13 +201,7 @@ class Application:
         payload = request.payload
         if payload is None:
             raise BodyMissing
-        hashes = [
-            Digest(payload[i : i + DIGEST_BYTES]) for i in range(0, len(payload), DIGEST_BYTES)
-        ]
-        # The leader signs the header, not the payload: a list that does not match it was forged by
-        # whoever passed it on, and says nothing about the block.
-        if transactions_root(hashes) != request.header.transactions_root:
-            raise BodyMissing
+        hashes = _split(payload)
         found: dict[Digest, DecodedTransaction] = {}
         missing: dict[int, Digest] = {}
         for index, wire_hash in enumerate(hashes):
@@ -210,15 +216,25 @@ class Application:
                 raise BodyMissing
         certificate = _encoded(request.parent_certificate)
         transactions = [found[wire_hash] for wire_hash in hashes]
-        block = PoolBlock(request.block_hash, request.header, certificate, transactions)
-        self._pool.add(block)
-        return block
+        return PoolBlock(request.block_hash, request.header, certificate, transactions)
 
     def _check(self, block: PoolBlock) -> None:
         unfinished = [above.used for above in self._pool.ancestors(block.header.parent_hash)]
         used = UsedBefore(block.header.time_ms, [self._used, *unfinished])
         check_body(block.header, block.transactions, self._parameters, used)
         block.is_checked = True
+
+
+def is_payload_of(payload: bytes, header: Header) -> bool:
+    """Tell whether a proposal's payload is the list of transactions that its header commits to.
+
+    The leader signs the header, not the payload: whoever passes a proposal on could change it.
+    """
+    return transactions_root(_split(payload)) == header.transactions_root
+
+
+def _split(payload: bytes) -> list[Digest]:
+    return [Digest(payload[i : i + DIGEST_BYTES]) for i in range(0, len(payload), DIGEST_BYTES)]
 
 
 def _encoded(certificate: Certificate | None) -> bytes:

@@ -7,7 +7,7 @@ state, and leaves when it is executed or when another block of its height is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from ledger.block import Block, Header
@@ -16,8 +16,15 @@ from ledger.errors import InvariantViolation
 from ledger.transaction import DecodedTransaction
 from ledger.types import Digest, Height
 
-BLOCKS_MAX: Final = 256
-"""Two pages of a synchronising node's chain, or 16 views with every validator proposing."""
+BLOCKS_MAX: Final = 1_280
+"""What consensus may know above the finalised block (1,024), and stretches of a chain being fetched.
+
+Transactions that are pending too are shared with the mempool, so a block costs little more than its
+list of references.
+"""
+
+
+IsNeeded = Callable[[Digest, Height], bool]
 
 
 class PoolBlock:
@@ -64,8 +71,9 @@ class PoolFull(Exception):
 class BlockPool:
     """Unexecuted blocks by hash."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, is_needed: IsNeeded = lambda _digest, _height: True) -> None:
+        """Start empty; ``is_needed`` tells whether consensus still refers to a block."""
+        self._is_needed = is_needed
         self._blocks: dict[Digest, PoolBlock] = {}
         self.executed_height = Height(0)
 
@@ -85,16 +93,27 @@ class BlockPool:
         return block
 
     def add(self, block: PoolBlock) -> None:
-        """Keep a block.
+        """Keep a block; a full pool first forgets what consensus has forgotten.
 
         Raises:
-            PoolFull: there are ``BLOCKS_MAX`` already.
+            PoolFull: there are ``BLOCKS_MAX`` that are needed.
         """
         if block.block_hash in self._blocks:
             return
         if len(self._blocks) >= BLOCKS_MAX:
+            self._evict()
+        if len(self._blocks) >= BLOCKS_MAX:
             raise PoolFull(f"{len(self._blocks)} unexecuted blocks, the limit is {BLOCKS_MAX}")
         self._blocks[block.block_hash] = block
+
+    def _evict(self) -> None:
+        for key, block in list(self._blocks.items()):
+            if not self._is_needed(key, block.header.height):
+                del self._blocks[key]
+
+    def discard(self, block_hash: Digest) -> None:
+        """Forget a block that turned out to be invalid."""
+        self._blocks.pop(block_hash, None)
 
     def ancestors(self, parent_hash: Digest) -> Iterator[PoolBlock]:
         """Iterate from a parent down over the unexecuted blocks that are here."""

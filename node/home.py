@@ -16,14 +16,13 @@ validator's key could sign against what it signed before.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from consensus.config import Restored
 from consensus.inputs import PeerId
-from ledger.block import Header, block_hash
+from ledger.block import Block, Header, block_hash
 from ledger.block_rules import UsedNonces
 from ledger.crypto import SigningKey
 from ledger.errors import LedgerError
@@ -93,12 +92,15 @@ class OpenHome:
         """Return what consensus knew before the restart."""
         return self.votes.restore(nonce=secrets.token_bytes(NONCE_BYTES))
 
-    def unfinished_blocks(self) -> Iterator[PoolBlock]:
-        """Iterate over the blocks stored above the head; their signatures were verified before."""
-        for block in self.chain.unfinished():
-            digest = block_hash(self.chain_id, block.header)
-            transactions = [decode_transaction(self.chain_id, wire) for wire in block.transactions]
-            yield PoolBlock(digest, block.header, block.parent_certificate, transactions)
+    def unfinished_blocks(self, count: int) -> list[PoolBlock]:
+        """Return the newest blocks stored above the head; they were verified before."""
+        newest = sorted(self.chain.unfinished(), key=lambda block: block.header.view)[-count:]
+        return [self._pool_block(block) for block in newest]
+
+    def _pool_block(self, block: Block) -> PoolBlock:
+        digest = block_hash(self.chain_id, block.header)
+        transactions = [decode_transaction(self.chain_id, wire) for wire in block.transactions]
+        return PoolBlock(digest, block.header, block.parent_certificate, transactions)
 
     def close(self) -> None:
         """Release the database."""

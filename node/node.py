@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -41,12 +42,12 @@ from consensus.inputs import (
 )
 from consensus.leader import leader_order
 from consensus.timing import Timing
-from consensus.types import Certificate, ConsensusMessage, Vote
+from consensus.types import Certificate, ConsensusMessage, Proposal, Vote
 from ledger.crypto import verify
 from ledger.transition import BlockOutcome
 from ledger.types import Digest, Epoch, Era, Height
-from node.application import Application
-from node.block_pool import BlockPool, PoolBlock
+from node.application import Application, is_payload_of
+from node.block_pool import BLOCKS_MAX, BlockPool, PoolBlock
 from node.clock import now_ms
 from node.driver import Driver, Tasks
 from node.errors import FatalError
@@ -96,7 +97,7 @@ class Node:
         self.writer = Writer(home.store, metrics.node.storage_write_seconds.observe)
         weights = {organisation.id: organisation.weight for organisation in genesis.organisations}
         self.mempool = Mempool(weights)
-        self.pool = BlockPool()
+        self.pool = BlockPool(lambda digest, height: self.driver.engine.needs(digest, height))
         self.executor = Executor(home.chain, home.votes, home.store, home.state, self.writer)
         self.used = home.used
         self.progress = Progress(home.chain)
@@ -142,6 +143,7 @@ class Node:
         self.telemetry = Telemetry(self, metrics)
         self._stages = StageClock(metrics.consensus)
         self._told_work = False
+        self._worked_view = self.driver.engine.view
         self._tasks: Tasks | None = None
 
     def _make_engine(self) -> Engine:
@@ -160,10 +162,11 @@ class Node:
             sign=None if key is None else key.sign,
             verify=verify,
         )
-        restored = home.restore()
-        for block in home.unfinished_blocks():
+        blocks = home.unfinished_blocks(BLOCKS_MAX)
+        for block in blocks:
             self.pool.add(block)
-        return Engine(config, restored)
+        headers = tuple(block.header for block in blocks)
+        return Engine(config, replace(home.restore(), blocks=headers))
 
     # ------------------------------------------------------------------ life
 
@@ -308,6 +311,11 @@ class Node:
         elif isinstance(message, ConsensusMessage):
             if isinstance(message, Vote):
                 self.metrics.consensus.votes.labels(message.kind.name.lower()).inc()
+            elif isinstance(message, Proposal) and not is_payload_of(
+                message.payload, message.header
+            ):
+                self._penalise(peer, "payload_mismatch")
+                return
             self.driver.post(Received(peer, message))
 
     # ------------------------------------------------------------------ steps
@@ -329,10 +337,16 @@ class Node:
         self._work_changed()
 
     def _watch(self, effects: list[Effect]) -> None:
-        self._stages.watch(effects, self.driver.engine.view)
+        view = self.driver.engine.view
+        self._stages.watch(effects, view)
+        if view != self._worked_view:
+            # Blocks of the views before may be dead now, and their transactions waiting again.
+            self._worked_view = view
+            self._work_changed()
 
     def _work_changed(self) -> None:
-        has_work = self.application.has_work()
+        engine = self.driver.engine
+        has_work = self.application.has_work(engine.tip, engine.view)
         if has_work or self._told_work:
             self._told_work = has_work
             self.driver.post(WorkChanged(has_work))

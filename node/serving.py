@@ -6,9 +6,10 @@ nothing, so that the asker can go on to the next peer at once.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Final
 
-from ledger.block import Block
+from ledger.block import BLOCK_BYTES_MAX, Block
 from ledger.encoding import encode
 from ledger.types import Digest, Height
 from node.block_pool import BlockPool
@@ -43,7 +44,10 @@ class Server:
             return self._transactions(request)
         if isinstance(request, GetBlock):
             block = self._block(Digest(request.block_hash))
-            return BlockAnswer(request.request_id, None if block is None else encode(block))
+            data = None if block is None else encode(block)
+            if data is not None and len(data) > ANSWER_BYTES_MAX:
+                data = None
+            return BlockAnswer(request.request_id, data)
         return self._stretch(request)
 
     def _block(self, block_hash: Digest) -> Block | None:
@@ -53,12 +57,18 @@ class Server:
         return self._chain.block(block_hash)
 
     def _transactions(self, request: GetTransactions) -> Transactions:
+        nothing = Transactions(request.request_id, ())
+        indexes = request.indexes
         block = self._block(Digest(request.block_hash))
-        if block is None or request.indexes[-1] >= len(block.transactions):
-            return Transactions(request.request_id, ())
-        count = len(block.transactions)
-        wires = [block.transactions[index] for index in request.indexes if index < count]
-        return Transactions(request.request_id, tuple(wires))
+        if block is None or indexes[-1] >= len(block.transactions):
+            return nothing
+        # Ascending, so that no transaction can be asked for a thousand times in one question.
+        if any(before >= after for before, after in pairwise(indexes)):
+            return nothing
+        wires = tuple(block.transactions[index] for index in indexes)
+        if sum(map(len, wires)) > BLOCK_BYTES_MAX:
+            return nothing
+        return Transactions(request.request_id, wires)
 
     def _stretch(self, request: GetChain) -> ChainAnswer:
         """Send consecutive blocks, cut after the last one that has a finalization of its own."""
