@@ -277,7 +277,9 @@ class Mempool:
         if len(self._by_hash) > in_flight:
             return True
         sets = list(taken)
-        return any(all(wire_hash not in hashes for hashes in sets) for wire_hash in self._by_hash)
+        # Newest first: what has just come in is hardly ever in a block yet, so this ends at once.
+        newest_first = reversed(self._by_hash)
+        return any(all(wire_hash not in hashes for hashes in sets) for wire_hash in newest_first)
 
     def by_organisation(self) -> dict[str, int]:
         """Return the number of pending transactions of each organisation that has any."""
