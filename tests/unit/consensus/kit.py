@@ -144,6 +144,8 @@ class Net:
     def __init__(self, government: int = 2, commercial: int = 2) -> None:
         self.validators = validators(government, commercial)
         self.n = self.validators.size
+        self.under_test: list[int] = []
+        """Return a certificate by these signers; by default by all but the node under test."""
         self.order = leader_order(CHAIN_ID, ERA, EPOCH, self.validators)
         self.base_header = genesis(self.validators)
         base_hash = block_hash(CHAIN_ID, self.base_header)
@@ -174,8 +176,8 @@ class Net:
         value: Value = NULL_VALUE,
         signers: Iterable[int] | None = None,
     ) -> Certificate:
-        """Return a certificate by these signers, by default by all."""
-        chosen = range(self.n) if signers is None else signers
+        """Return a certificate by these signers, by default by all but the node under test."""
+        chosen = self.others(*self.under_test) if signers is None else signers
         return make_certificate(
             self.validators, [self.vote(kind, voter, view, value) for voter in chosen]
         )
@@ -285,6 +287,8 @@ class Driven:
     ) -> None:
         self.net = net
         self.me = me
+        if me is not None and me not in net.under_test and net.n > 1:
+            net.under_test = [me]
         self.now_ms = start_ms
         self.timers: dict[Timer, int] = {}
         self.disk = Disk()

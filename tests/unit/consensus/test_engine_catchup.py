@@ -260,6 +260,16 @@ class TestFetching:
             receive_block(node, block)
         assert node.finalized(node.history) == [b.hash for b in blocks]
 
+    def test_the_end_of_a_segment_may_be_known_before_its_blocks(self, net: Net) -> None:
+        node = follower(net)
+        blocks = net.chain(FETCH_BY_HASH_MAX + 4)
+        for certified in (blocks[9], blocks[-1]):
+            node.receive(CertificateMessage((net.finalization(certified),)), net.leader(1))
+        for block in blocks[:10]:
+            receive_block(node, block)
+        node.receive(CertificateMessage((net.finalization(blocks[9]),)), net.leader(1))
+        assert node.finalized(node.history) == [b.hash for b in blocks[:10]]
+
     def test_blocks_below_a_finalization_are_final_as_soon_as_they_are_valid(
         self, net: Net
     ) -> None:

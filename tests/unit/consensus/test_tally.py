@@ -73,11 +73,13 @@ def test_a_bad_signature_is_found_at_the_quorum_and_its_voter_named() -> None:
 
 def test_a_good_vote_is_not_overwritten_by_a_bad_copy() -> None:
     """Section 5 row 13: a Byzantine voter sends the same vote again with a bad signature."""
-    counter = Counter()
-    counter.tally.count(notarize(0), verified=True, certify=True)
-    counter.tally.count(notarize(0, signature=BAD), verified=False, certify=True)
-    counter.tally.count(notarize(1), verified=True, certify=True)
-    assert counter.tally.count(notarize(2), verified=True, certify=True).certificate is not None
+    tally = Counter().tally
+    tally.count(notarize(0), verified=True, certify=True)
+    tally.count(notarize(0, signature=BAD), verified=False, certify=True)
+    tally.count(notarize(1), verified=True, certify=True)
+    formed = tally.count(notarize(2), verified=True, certify=True).certificate
+    assert formed is not None
+    verify_certificate(formed, CHAIN_ID, NET.validators, ERA, EPOCH, verify)
 
 
 def test_a_vote_counted_again_looks_for_the_quorum_again() -> None:
