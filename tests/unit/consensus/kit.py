@@ -145,7 +145,7 @@ class Net:
         self.validators = validators(government, commercial)
         self.n = self.validators.size
         self.under_test: list[int] = []
-        """Return a certificate by these signers; by default by all but the node under test."""
+        """Does not sign by default: a node stops on own signatures that it did not make."""
         self.order = leader_order(CHAIN_ID, ERA, EPOCH, self.validators)
         self.base_header = genesis(self.validators)
         base_hash = block_hash(CHAIN_ID, self.base_header)
