@@ -212,6 +212,9 @@ class Application:
                 found[wire_hash] = entry.transaction
         if missing:
             found |= await self._source.transactions(request, missing)
+            whole = self._pool.get(request.block_hash)
+            if whole is not None:
+                return whole  # fetched meanwhile
             if any(wire_hash not in found for wire_hash in hashes):
                 raise BodyMissing
         certificate = _encoded(request.parent_certificate)

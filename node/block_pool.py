@@ -17,7 +17,7 @@ from ledger.transaction import DecodedTransaction
 from ledger.types import Digest, Height
 
 BLOCKS_MAX: Final = 1_280
-"""What consensus may know above the finalised block (1,024), and stretches of a chain being fetched.
+"""What consensus may know above the finalised block (1,024), and a stretch of a chain on its way.
 
 Transactions that are pending too are shared with the mempool, so a block costs little more than its
 list of references.

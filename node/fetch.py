@@ -10,9 +10,11 @@ never decides anything.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import structlog
 
@@ -50,12 +52,21 @@ ROUNDS_MAX: Final = 5
 PAUSE_S: Final = 0.2
 """Between two rounds."""
 CHAIN_PAGE_BLOCKS: Final = 64
-STRETCH_BLOCKS_MAX: Final = 128
-"""Blocks collected from one peer before a finalization must cover them."""
+STRETCH_BLOCKS_MAX: Final = 1_024
+"""Blocks collected from one peer before a finalization must cover them. Only the first few can have
+transactions (rule V4), so a stretch without finality is long but small."""
+STRETCH_BYTES_MAX: Final = 16 * 1024 * 1024
+STRETCH_TIMEOUT_S: Final = 10.0
+SLOW_STRETCH_S: Final = 2.0
+"""A peer that takes longer is not waited for again in the same catch-up."""
+STAGGER_S: Final = 0.15
+"""The next peer is asked too when the one before has not answered for so long."""
 EXECUTION_BACKLOG_MAX: Final = 64
 """Blocks fetched ahead of execution."""
 BACKLOG_TIMEOUT_S: Final = 10.0
 """Execution that makes no way for so long waits for something else: stop fetching ahead."""
+
+T = TypeVar("T")
 
 log = structlog.get_logger("fetch")
 
@@ -111,22 +122,27 @@ class Fetcher:
         await self._intake.arrival(missing.values(), GOSSIP_GRACE_S)
         found: dict[Digest, DecodedTransaction] = {}
         wanted = self._take_pending(missing, found)
-        for peer in self._candidates(() if request.source is None else (request.source,)):
-            if not wanted:
-                break
-            indexes = tuple(sorted(wanted))
-            answer = await self._ask(peer, GetTransactions(0, request.block_hash, indexes))
-            if not isinstance(answer, Transactions) or not answer.wires:
-                continue
-            expected = [wanted[index] for index in indexes]
-            if [wire_hash(wire) for wire in answer.wires] != expected:
-                self._penalise(peer, "wrong_transactions")
-                continue
+        if wanted:
+            suggested = () if request.source is None else (request.source,)
+            wires = await self._first_right(
+                suggested, lambda peer: self._ask_transactions(peer, request.block_hash, wanted)
+            )
             # A malformed one makes the block invalid, whoever sent it: the block names its hash.
-            for transaction in await self._intake.decode_verified(answer.wires):
+            for transaction in await self._intake.decode_verified(wires or ()):
                 found[transaction.wire_hash] = transaction
-            wanted = {}
         return found
+
+    async def _ask_transactions(
+        self, peer: PeerId, block: Digest, wanted: Mapping[int, Digest]
+    ) -> Sequence[bytes] | None:
+        indexes = tuple(sorted(wanted))
+        answer = await self._ask(peer, GetTransactions(0, block, indexes))
+        if not isinstance(answer, Transactions) or not answer.wires:
+            return None
+        if [wire_hash(wire) for wire in answer.wires] != [wanted[index] for index in indexes]:
+            self._penalise(peer, "wrong_transactions")
+            return None
+        return answer.wires
 
     def _take_pending(
         self, missing: Mapping[int, Digest], found: dict[Digest, DecodedTransaction]
@@ -144,53 +160,76 @@ class Fetcher:
 
     async def block(self, request: FetchBlock) -> None:
         """Get one block by hash, put it into the pool and tell consensus."""
+        block = self._pool.get(request.block_hash)
         for _ in range(ROUNDS_MAX):
-            for peer in self._candidates(request.peers):
-                answer = await self._ask(peer, GetBlock(0, request.block_hash))
-                if not isinstance(answer, BlockAnswer) or answer.block is None:
-                    continue
-                try:
-                    whole = self._check_header(answer.block)
-                    if whole.block_hash != request.block_hash:
-                        raise BadAnswer("another block than the one asked for")
-                    self._keep(await self._check_body(whole))
-                except (BadAnswer, LedgerError) as error:
-                    self._blame(peer, error)
-                    continue
-                except PoolFull:
-                    return
-                return
-            await asyncio.sleep(PAUSE_S)
+            if block is not None:
+                break
+            block = await self._first_right(
+                request.peers, lambda peer: self._ask_block(peer, request.block_hash)
+            )
+            if block is None:
+                await asyncio.sleep(PAUSE_S)
+        if block is not None:
+            with suppress(PoolFull):
+                self._keep(block)
+
+    async def _ask_block(self, peer: PeerId, digest: Digest) -> PoolBlock | None:
+        answer = await self._ask(peer, GetBlock(0, digest))
+        if not isinstance(answer, BlockAnswer) or answer.block is None:
+            return None
+        try:
+            whole = self._check_header(answer.block)
+            if whole.block_hash != digest:
+                raise BadAnswer("another block than the one asked for")
+            return await self._check_body(whole)
+        except (BadAnswer, LedgerError) as error:
+            self._blame(peer, error)
+            return None
 
     # ------------------------------------------------------------------ the chain
 
     async def chain(self, request: FetchChain) -> None:
-        """Get final blocks from ``request.first`` on, as far as peers can prove them."""
+        """Get final blocks from ``request.first`` on, as far as peers can prove them.
+
+        Peers take turns, one stretch each; one that was slow or wrong is not asked again now.
+        """
         first = request.first
+        peers = self._candidates(request.peers)
         for _ in range(ROUNDS_MAX):
-            before = first
-            for peer in self._candidates(request.peers):
-                first = await self._stretches(peer, first)
-            if first > before:
+            is_moving = True
+            while is_moving:
+                is_moving = False
+                for peer in list(peers):
+                    started = time.monotonic()
+                    taken = await self._take_stretch(peer, first)
+                    is_moving = is_moving or (taken or first) > first
+                    first = taken or first
+                    is_slow = time.monotonic() - started > SLOW_STRETCH_S
+                    if taken is None or (is_slow and len(peers) > 1):
+                        peers.remove(peer)
+            if first > request.first:
                 return
             await asyncio.sleep(PAUSE_S)
+            peers = self._candidates(request.peers)
 
-    async def _stretches(self, peer: PeerId, first: Height) -> Height:
-        """Take proven stretches from one peer while it has any; return the next missing height."""
+    async def _take_stretch(self, peer: PeerId, first: Height) -> Height | None:
+        """Take one proven stretch from a peer; return the next missing height, None if it lied."""
         try:
-            while await self._has_room(first):
+            if not await self._has_room(first):
+                return first
+            async with asyncio.timeout(STRETCH_TIMEOUT_S):
                 blocks, certificate = await self._stretch(peer, first)
-                if certificate is None:
-                    return first
-                for block in blocks:
-                    self._keep(await self._check_body(block))
-                self._post(Received(peer, CertificateMessage((certificate,))))
-                first = Height(first + len(blocks))
+            if certificate is None:
+                return first
+            for block in blocks:
+                self._keep(await self._check_body(block))
+            self._post(Received(peer, CertificateMessage((certificate,))))
+            return Height(first + len(blocks))
         except (BadAnswer, LedgerError) as error:
             self._blame(peer, error)
-        except PoolFull:
-            pass
-        return first
+            return None
+        except (TimeoutError, PoolFull):
+            return first
 
     async def _has_room(self, first: Height) -> bool:
         """Wait until execution is near ``first``; False if it does not come near in time."""
@@ -206,12 +245,14 @@ class Fetcher:
     ) -> tuple[list[_Whole], Certificate | None]:
         """Collect pages until one ends with a finalization; prove it before looking at any body."""
         blocks: list[_Whole] = []
-        while len(blocks) < STRETCH_BLOCKS_MAX:
+        size = 0
+        while len(blocks) < STRETCH_BLOCKS_MAX and size < STRETCH_BYTES_MAX:
             start = Height(first + len(blocks))
             answer = await self._ask(peer, GetChain(0, start, CHAIN_PAGE_BLOCKS))
             if not isinstance(answer, ChainAnswer) or not answer.blocks:
                 return [], None
             for data in answer.blocks:
+                size += len(data)
                 block = self._check_header(data)
                 height = block.block.header.height
                 if height != first + len(blocks):
@@ -223,7 +264,7 @@ class Fetcher:
             if certificate is not None:
                 self._check_finalization(certificate, blocks[-1].block_hash)
                 return blocks, certificate
-        raise BadAnswer(f"no finalization within {STRETCH_BLOCKS_MAX} blocks")
+        raise BadAnswer(f"no finalization within {len(blocks)} blocks of {size} bytes")
 
     def _check_finalization(self, certificate: Certificate, digest: Digest) -> None:
         if certificate.kind is not VoteKind.FINALIZE or certificate.value.block_hash != digest:
@@ -268,6 +309,32 @@ class Fetcher:
             certificate = _decode_certificate(block.parent_certificate)
         self._pool.add(block)
         self._post(BlockReceived(block.header, certificate))
+
+    async def _first_right(
+        self, suggested: Sequence[PeerId], ask: Callable[[PeerId], Awaitable[T | None]]
+    ) -> T | None:
+        """Ask one peer after the other, not waiting long for any; return the first right answer."""
+        waiting: set[asyncio.Task[T | None]] = set()
+        candidates = iter(self._candidates(suggested))
+        try:
+            while True:
+                peer = next(candidates, None)
+                if peer is not None:
+                    waiting.add(asyncio.ensure_future(ask(peer)))
+                if not waiting:
+                    return None
+                done, waiting = await asyncio.wait(
+                    waiting,
+                    timeout=None if peer is None else STAGGER_S,
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+                for task in done:
+                    answer = task.result()
+                    if answer is not None:
+                        return answer
+        finally:
+            for task in waiting:
+                task.cancel()
 
     async def _ask(self, peer: PeerId, question: Request) -> Answer | None:
         try:

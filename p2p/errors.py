@@ -23,7 +23,7 @@ costs the peer's score (:mod:`p2p.scores`); code, permanence and price live toge
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Final
 
 
 class P2PError(Exception):
@@ -247,3 +247,11 @@ class PeerLeft(ChannelError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
+
+
+def _codes(kind: type[ChannelError]) -> set[str]:
+    return {kind.code}.union(*map(_codes, kind.__subclasses__()))
+
+
+CHANNEL_CODES: Final = frozenset(_codes(ChannelError))
+"""Every reason for which a connection ends; another one from a peer is not counted by its name."""

@@ -18,6 +18,7 @@ import structlog
 from ledger.types import PublicKey
 from p2p.dialler import Dialler
 from p2p.errors import (
+    CHANNEL_CODES,
     ChannelError,
     ConnectionLost,
     DuplicateConnection,
@@ -420,8 +421,10 @@ class Network:
 
 
 def _code_of(error: ChannelError) -> str:
-    """Return why a connection ended, in the words of the side that ended it."""
-    return error.reason if isinstance(error, PeerLeft) else error.code
+    """Return why a connection ended, in the words of the side that ended it if they are known."""
+    if isinstance(error, PeerLeft) and error.reason in CHANNEL_CODES:
+        return error.reason
+    return error.code
 
 
 __all__ = ["FrameTooLarge", "Handler", "Network"]

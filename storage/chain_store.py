@@ -173,6 +173,8 @@ class ChainStore:
             height, digest = found, reference
         data = self._store.get(block_key(height, digest))
         if data is None:
+            if self.height_of(digest) is None:
+                return None  # a loser, deleted by the writer thread between the two reads
             raise self._corrupt(f"block {digest.hex()}", "its body is missing")
         return self._checked(data, height, digest)
 

@@ -11,7 +11,7 @@ from storage.chain_store import ChainStore
 from storage.errors import StoreCorrupt
 from storage.event_index import SCAN_BLOCKS_MAX, START, Cursor, topics_of
 from storage.metadata import initialise
-from storage.schema import SPAN_HEIGHTS, Location, Topic, block_key
+from storage.schema import BLOCK_HEIGHT, SPAN_HEIGHTS, Location, Topic, block_key
 from storage.state_store import StateStore
 from tests.unit.storage.builders import ACCOUNTS, ASSETS, CHAIN, Chain, Step
 
@@ -56,6 +56,27 @@ def test_the_ids_of_a_block_are_read_without_its_receipts(disk: Disk) -> None:
         expected = [receipt.transaction_id for receipt in step.outcome.receipts]
         assert chains.transaction_ids(height) == expected
     assert chains.transaction_ids(99) == []
+
+
+def test_a_block_deleted_between_two_reads_is_just_gone(
+    disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The writer thread deletes blocks that lost while the loop reads them: no damage."""
+    store = disk.create()
+    chain, chains = build(store, 1)
+    digest = chain.steps[1].digest
+    get = store.get
+
+    def get_and_delete(key: bytes) -> bytes | None:
+        data = get(key)
+        batch = store.batch()
+        batch.delete(block_key(1, digest))
+        batch.delete(BLOCK_HEIGHT + digest)
+        store.write(batch, sync=False)
+        return data
+
+    monkeypatch.setattr(store, "get", get_and_delete)
+    assert chains.block(digest) is None
 
 
 def test_a_database_without_genesis_has_no_head(disk: Disk) -> None:

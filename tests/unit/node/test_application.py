@@ -18,7 +18,12 @@ from ledger.genesis import genesis_block
 from ledger.operations.assets import Transfer
 from ledger.transaction import DecodedTransaction
 from ledger.types import Amount, Digest, Height, TimeMs, View
-from node.application import EXECUTION_LAG_MAX, TIME_AHEAD_MS_MAX, Application
+from node.application import (
+    EXECUTION_LAG_MAX,
+    TIME_AHEAD_MS_MAX,
+    Application,
+    is_payload_of,
+)
 from node.block_pool import BlockPool, PoolBlock
 from node.mempool import Mempool
 from tests.unit.ledger.builders import GENESIS_TIME_MS, MYR, Chain, address
@@ -39,10 +44,13 @@ class Bench:
     elsewhere: dict[Digest, DecodedTransaction] = field(default_factory=dict)
     """Transactions that peers would deliver."""
     asked: list[Mapping[int, Digest]] = field(default_factory=list)
+    delivered: PoolBlock | None = None
+    """Whole block that arrives while its transactions are looked for."""
     application: Application = field(init=False)
 
     def __post_init__(self) -> None:
         self.genesis = genesis_block(self.chain.genesis)
+        self.genesis_hash = block_hash(self.chain.chain_id, self.genesis)
         self.application = Application(
             self.chain.genesis,
             self.chain.chain_id,
@@ -65,6 +73,8 @@ class Bench:
         self, request: RequestVerification, missing: Mapping[int, Digest]
     ) -> dict[Digest, DecodedTransaction]:
         self.asked.append(missing)
+        if self.delivered is not None:
+            self.pool.add(self.delivered)
         wanted = missing.values()
         return {digest: self.elsewhere[digest] for digest in wanted if digest in self.elsewhere}
 
@@ -173,7 +183,7 @@ async def test_what_one_node_builds_another_accepts(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"transactions_root": Digest(bytes(32))}, Verdict.NOT_YET),
+        ({"transactions_root": Digest(bytes(32))}, Verdict.INVALID),
         ({"transaction_count": 2}, Verdict.INVALID),
         ({"body_bytes": 1}, Verdict.INVALID),
         ({"state_root": Digest(bytes(32))}, Verdict.INVALID),
@@ -241,23 +251,53 @@ async def test_a_transaction_of_an_ancestor_makes_a_block_invalid(bench: Bench) 
     assert await bench.judge(replay) is Verdict.INVALID
 
 
-@pytest.mark.parametrize("payload", [b"", b"short", bytes(32), bytes(64)])
-async def test_a_payload_that_does_not_match_the_header_says_nothing_about_the_block(
-    bench: Bench, payload: bytes
-) -> None:
-    """C8: whoever relays a proposal can forge its payload; the block must stay acceptable."""
-    bench.pend()
+def test_a_payload_belongs_to_one_header(bench: Bench) -> None:
+    """C8: whoever relays a proposal can forge its payload, because the leader signs the header."""
+    bench.pend(2)
+    block = bench.built()
+    payload = b"".join(transaction.wire_hash for transaction in block.transactions)
+    assert is_payload_of(payload, block.header)
+    for forged in (
+        b"",
+        payload[:32],
+        payload[32:] + payload[:32],
+        payload + b"x",
+        payload + payload,
+    ):
+        assert not is_payload_of(forged, block.header)
+
+
+async def test_an_invalid_block_does_not_hide_its_transactions(bench: Bench) -> None:
+    """C8: a leader's wrong block must not put the chain to sleep with work pending."""
+    bench.pend(2)
     block = bench.built()
     other = Bench(chain=bench.chain, mempool=bench.mempool)
-    request = RequestVerification(block.block_hash, block.header, payload, None)
-    assert await other.application.judge(request) is Verdict.NOT_YET
-    assert other.asked == []
+    assert await other.judge(block, transaction_count=0) is Verdict.INVALID
+    assert len(other.pool) == 0
+    assert other.application.has_work(bench.genesis_hash, View(1))
+
+
+async def test_a_block_that_arrives_whole_ends_the_search_for_its_parts(bench: Bench) -> None:
+    bench.pend(2)
+    block = bench.built()
+    other = Bench(chain=bench.chain)
+    other.delivered = PoolBlock(block.block_hash, block.header, b"", block.transactions)
     assert await other.judge(block) is Verdict.VALID
 
 
-def test_work_is_pending_until_a_block_contains_it(bench: Bench) -> None:
-    assert not bench.application.has_work()
+def test_a_full_pool_builds_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("node.block_pool.BLOCKS_MAX", 0)
     bench.pend()
-    assert bench.application.has_work()
-    bench.built()
-    assert not bench.application.has_work()
+    assert bench.build() is None
+
+
+def test_work_is_what_no_living_block_contains(bench: Bench) -> None:
+    """A block of an earlier view that was not notarized is dead: its transactions wait again."""
+    work = bench.application.has_work
+    assert not work(bench.genesis_hash, View(1))
+    bench.pend()
+    assert work(bench.genesis_hash, View(1))
+    block = bench.built()
+    assert not work(bench.genesis_hash, View(1))
+    assert work(bench.genesis_hash, View(2))
+    assert not work(block.block_hash, View(2))

@@ -259,6 +259,46 @@ async def test_a_single_block_is_kept_under_its_own_hash_only() -> None:
     assert block_hash(setting.source.chain_id, event.header) == wanted
 
 
+async def test_a_silent_peer_does_not_hold_up_the_next_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """P9: whoever offered a block and does not answer costs a moment, not a view."""
+    monkeypatch.setattr(module, "STAGGER_S", 0.01)
+    setting = await make_setting(1)
+    setting.peers = {LIAR: lambda _: None, **setting.peers}
+    silent = asyncio.Event()
+    request = setting.request
+
+    async def slow_liar(peer: PeerId, message: Request, timeout_s: float) -> Answer:
+        if peer == LIAR:
+            await silent.wait()
+        return await request(peer, message, timeout_s)
+
+    monkeypatch.setattr(setting, "request", slow_liar)
+    wanted = setting.source.chain.require_executed(1).block_hash
+    async with asyncio.timeout(DEADLINE_S):
+        await setting.fetcher.block(FetchBlock(wanted, (LIAR,)))
+    assert setting.proven_heights() == [1]
+
+
+async def test_a_slow_peer_is_left_for_a_faster_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P9: a peer that feeds one block at a time does not set the pace."""
+    monkeypatch.setattr(module, "SLOW_STRETCH_S", -1.0)
+    setting = await make_setting(8)
+    honest = setting.peers[HONEST]
+    asked = 0
+
+    def one_by_one(request: Request) -> Answer | None:
+        nonlocal asked
+        asked += 1
+        return honest(msgspec.structs.replace(cast("GetChain", request), count=1))
+
+    setting.peers = {LIAR: one_by_one, **setting.peers}
+    await setting.sync()
+    assert setting.proven_heights() == list(range(1, 9))
+    assert asked == 1
+
+
 async def test_transactions_of_a_proposal_are_taken_by_hash() -> None:
     """C9: answers with other transactions than those asked for are refused."""
     setting = await make_setting(1)

@@ -232,6 +232,21 @@ async def test_what_a_proposal_needs_is_checked_before_the_rest(
     assert sum(order) == 5
 
 
+async def test_a_flood_of_refused_transactions_costs_its_sender(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P7: well-formed transactions that can never be admitted are not free, and do not block."""
+    monkeypatch.setattr(module, "WASTED_MAX", 10)
+    operation = Transfer(None, address("bob"), MYR, Amount(1))
+    expired = [
+        desk.chain.wire("alice", operation, valid_until=GENESIS_TIME_MS - 1) for _ in range(25)
+    ]
+    desk.intake.receive(PEER, expired)
+    await until(lambda: desk.intake.refused["expired"] == 25)
+    assert desk.penalties == ["refused_transactions"] * 2
+    assert desk.verifier.signatures_total == 0
+
+
 async def test_the_gossip_queue_is_bounded(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "GOSSIP_QUEUE_MAX", 2)
     desk.intake.receive(PEER, [desk.wire() for _ in range(5)])

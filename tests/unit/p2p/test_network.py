@@ -9,7 +9,7 @@ import pytest
 
 from consensus.types import NULL_VALUE, Certificate, StatusRequest, VoteKind
 from ledger.types import Epoch, Era, View
-from p2p.errors import PeerUnavailable, RequestTimedOut, TooManyRequests
+from p2p.errors import PeerLeft, PeerUnavailable, RequestTimedOut, TooManyRequests
 from p2p.messages import (
     BLOCK_WIRE_BYTES_MAX,
     BlockAnswer,
@@ -21,6 +21,7 @@ from p2p.messages import (
     TransactionBatch,
     Transactions,
 )
+from p2p.network import _code_of
 from tests.unit.p2p.cluster import DEADLINE_S, at, lab, listed, pair, wait_until, with_limits
 
 if TYPE_CHECKING:
@@ -222,3 +223,9 @@ async def test_a_large_block_fits_into_a_frame(tmp_path: Path) -> None:
         second.seen.answer = answer
         received = await first.network.request(second.id, GetChain(0, 1, 64), 10.0)
         assert received.blocks == (block,)
+
+
+def test_reasons_that_a_peer_invents_are_not_counted_by_name() -> None:
+    """P13: text chosen by a peer never becomes the key of a counter."""
+    assert {_code_of(PeerLeft(f"reason_{n}", "")) for n in range(100)} == {"peer_left"}
+    assert _code_of(PeerLeft("wrong_genesis", "")) == "wrong_genesis"
