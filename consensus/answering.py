@@ -68,8 +68,14 @@ class Answering:
         return True
 
     def on_status_request(self, peer: PeerId, request: StatusRequest) -> None:
-        """Tell where this node stands."""
+        """Tell where this node stands, unless it may have forgotten how far it was (RS2).
+
+        A quarantine rests on answers that never report too low a view; a node in quarantine itself
+        cannot promise that.
+        """
         core = self._core
+        if core.quarantine is not None:
+            return
         core.answer(peer, "nonce", core.view, core.status(request.nonce))
 
     def on_get_certificates(self, peer: PeerId, request: GetCertificates) -> None:

@@ -18,7 +18,7 @@ from ledger.types import Digest, Height, View
 FINAL_VIEWS_KEPT: Final = 1024
 """Views of finalised blocks remembered to recognise a conflicting finalization."""
 
-UNREQUESTED_HEIGHTS_MAX: Final = 128
+UNREQUESTED_HEIGHTS_MAX: Final = 1024
 """Blocks of a chain segment are accepted up to this far above the finalised height."""
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from consensus.blocks import KnownBlock
+from consensus.certificates import signers
 from consensus.core import (
     VIEWS_AHEAD_MAX,
     Core,
@@ -44,7 +45,7 @@ class Deciding:
             return
         problem = check_vote(vote, core.validators.size)
         if problem is not None:
-            core.penalise(peer, problem)
+            core.penalise(peer, "malformed_vote")
             return
         is_own_word = core.peers.index(peer) == vote.voter
         if is_own_word:
@@ -60,7 +61,7 @@ class Deciding:
         elif vote.voter == core.config.me:
             self._on_own_vote(vote)
         elif not is_own_word and not core.verify_vote(vote):
-            core.penalise(peer, "vote with a bad signature")
+            core.penalise(peer, "forged_vote")
         else:
             self._accept(peer, vote, verified=not is_own_word)
 
@@ -96,11 +97,21 @@ class Deciding:
             core.outbox.emit(ReportEvidence(*outcome.evidence))
         for voter in outcome.forgers:
             node = PeerId(core.validators[voter].node_key)
-            core.penalise(node, "vote with a bad signature on the own channel")
+            core.penalise(node, "forged_own_vote")
         if outcome.certificate is not None:
             core.post(TakeCertificate(outcome.certificate, None))
 
     # --- certificates -----------------------------------------------------------------------------
+
+    def _is_forgotten(self, certificate: Certificate) -> bool:
+        """HA1: tell whether a certificate has an own signature that this node knows nothing of."""
+        core, c = self._core, certificate
+        me = core.config.me
+        if me is None or core.quarantine is not None or not signers(c) >> me & 1:
+            return False
+        made = core.guard.made(c.view, c.kind)
+        is_above = Round(c.era, c.epoch, c.view) > core.guard.floor
+        return is_above and (made is None or made.value != c.value)
 
     def on_certificates(self, peer: PeerId, message: CertificateMessage) -> None:
         """Take over relayed certificates."""
@@ -126,9 +137,16 @@ class Deciding:
             try:
                 core.judge.verify(c)
             except InvalidCertificate as error:
-                core.penalise(source, str(error))
+                core.penalise(source, error.code)
                 return
             core.peers.note_certificate(source, c)
+        if self._is_forgotten(c):
+            core.halt(
+                "a certificate carries a vote that this node did not make: another process signs "
+                "with its key, or its votes were restored from an old copy",
+                (c,),
+            )
+            return
         clashing = core.certificates.clashes(c)
         if clashing or is_contradiction:
             core.halt("contradicting certificates", (*clashing, c))

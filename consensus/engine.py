@@ -169,7 +169,7 @@ class Engine:
 
     @property
     def tip(self) -> Digest:
-        """Highest notarized block, or the finalised one: what the next block most likely extends."""
+        """Highest notarized block, or the finalised one: what the next block likely extends."""
         core = self._core
         highest = core.certificates.notarization
         if highest is None or highest.view <= core.tree.final_view:
@@ -177,7 +177,7 @@ class Engine:
         return highest.value.block_hash
 
     def needs(self, block_hash: Digest, height: Height) -> bool:
-        """Tell whether the driver must keep a block: it is known here, or final and not executed."""
+        """Tell whether the driver must keep a block: known here, or final and not executed."""
         core = self._core
         return core.tree.get(block_hash) is not None or height <= core.tree.final.height
 
