@@ -275,3 +275,35 @@ def test_an_undecided_verdict_after_restart_is_not_lost(net: Net) -> None:
     assert not [
         e for e in after.feed(Verified(block.hash, Verdict.VALID)) if isinstance(e, Finalize)
     ]
+
+
+def test_a_node_in_quarantine_answers_no_request_for_a_status(net: Net) -> None:
+    """RS2: it could report too low a view, and another quarantine would rest on that."""
+    node = amnesiac(net)
+    effects = node.receive(StatusRequest(b"n" * 16), net.others(node.me or 0)[0])
+    assert [status.nonce for status in node.sent(Status, effects)] == []
+
+
+@pytest.mark.parametrize("kind", [NOTARIZE, FINALIZE])
+def test_a_vote_it_does_not_remember_stops_a_node(net: Net, kind: VoteKind) -> None:
+    """HA1, C3: votes restored from an old copy show in the certificates of others."""
+    me = net.leader(3)
+    node = Driven(net, me)
+    block = net.block(1)
+    certificate = net.certificate(kind, 1, block.value, range(net.n))
+    node.receive(CertificateMessage((certificate,)), net.leader(2))
+    assert "did not make" in (node.engine.status().halted or "")
+    assert node.votes_cast(node.history) == []
+
+
+def test_votes_below_the_sign_floor_are_remembered_by_the_floor(net: Net) -> None:
+    """P5: what a final block has settled is forgotten, and that is no sign of a lost disk."""
+    me = net.leader(3)
+    node = Driven(net, me)
+    block = net.block(1)
+    node.propose(block)
+    node.receive_votes(NOTARIZE, 1, block.value, net.others(me))
+    node.receive_votes(FINALIZE, 1, block.value, net.others(me))
+    late = net.certificate(NOTARIZE, 1, block.value, range(net.n))
+    node.receive(CertificateMessage((late,)), net.leader(2))
+    assert node.engine.status().halted is None
