@@ -211,7 +211,8 @@ class Deciding:
         end = core.tree.sound_ancestor(target)
         if end is None:
             return
-        self._segment = finalization
+        if self._segment is None or self._segment.view < finalization.view:
+            self._segment = finalization
         path = core.tree.path(end)
         if not path:
             return

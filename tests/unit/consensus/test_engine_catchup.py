@@ -270,6 +270,21 @@ class TestFetching:
         node.receive(CertificateMessage((net.finalization(blocks[9]),)), net.leader(1))
         assert node.finalized(node.history) == [b.hash for b in blocks[:10]]
 
+    def test_a_lower_finalization_does_not_shorten_a_segment(self, net: Net) -> None:
+        """CE3: each certified block on the way is enforced, and the way goes on above it."""
+        node = follower(net)
+        node.judge = None
+        blocks = net.chain(FETCH_BY_HASH_MAX + 9)
+        for certified in (blocks[3], blocks[-1]):
+            node.receive(CertificateMessage((net.finalization(certified),)), net.leader(1))
+        for block in blocks[:4]:
+            receive_block(node, block)
+        for certified in (blocks[3], blocks[1]):
+            node.receive(CertificateMessage((net.finalization(certified),)), net.leader(1))
+        node.feed(Verified(blocks[0].hash, Verdict.VALID))
+        node.feed(Verified(blocks[1].hash, Verdict.VALID))
+        assert [r.block_hash for r in node.all_of(RequestVerification)] == [blocks[2].hash]
+
     def test_blocks_below_a_finalization_are_final_as_soon_as_they_are_valid(
         self, net: Net
     ) -> None:
