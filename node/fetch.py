@@ -63,7 +63,7 @@ STAGGER_S: Final = 0.15
 """The next peer is asked too when the one before has not answered for so long."""
 EXECUTION_BACKLOG_MAX: Final = 64
 """Blocks fetched ahead of execution."""
-BACKLOG_TIMEOUT_S: Final = 10.0
+BACKLOG_TIMEOUT_S: Final = 2.0
 """Execution that makes no way for so long waits for something else: stop fetching ahead."""
 
 T = TypeVar("T")
