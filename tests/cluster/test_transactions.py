@@ -8,6 +8,7 @@ import secrets
 import statistics
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +27,7 @@ from tests.vectors import independent
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
 SAMPLES: Final = 30
+IDLE_FOR: Final = timedelta(milliseconds=200)
 P50_MS: Final = 100.0
 """From POST to the final answer, four validators on an idle machine with two cores."""
 DUPLICATES: Final = 2_000
@@ -79,20 +81,40 @@ def test_independent_transaction_is_final_on_all_nodes(cluster: Cluster, form: s
     assert places == {(document["height"], document["index"], wire.hex())}
 
 
+def is_idle(node: Node) -> bool:
+    """Tell whether nothing is under way and the last block is twice the usual interval old."""
+    status = node.api.status()
+    now, last = (datetime.fromisoformat(status[name]) for name in ("now", "time"))
+    return now - last >= IDLE_FOR and not node.api.get("/v1/consensus")["active"]
+
+
+def post_and_wait_ms(cluster: Cluster, node: Node) -> float:
+    """Return how long it takes from a POST to the answer that the transaction is final."""
+    _, wire = cluster.transfer()
+    began = time.perf_counter()
+    answer = node.api.submit(wire, "?wait=finalized&timeout=10")
+    elapsed_ms = (time.perf_counter() - began) * 1000
+    assert (answer.status, answer.document["status"]) == (200, "finalized")
+    return elapsed_ms
+
+
 def test_time_to_finality_on_the_idle_network(cluster: Cluster, figures: Figures) -> None:
     """The median time from POST to the final answer is under 100 ms on an idle machine."""
     cluster.wait_converged()
-    api = cluster.validators[0].api
+    node = cluster.validators[0]
     times_ms = []
     for _ in range(SAMPLES):
-        _, wire = cluster.transfer()
-        began = time.perf_counter()
-        answer = api.submit(wire, "?wait=finalized&timeout=10")
-        times_ms.append((time.perf_counter() - began) * 1000)
-        assert answer.status == 200
-        assert answer.document["status"] == "finalized"
+        wait_until("idle", 10.0, lambda: is_idle(node))
+        times_ms.append(post_and_wait_ms(cluster, node))
+    in_a_row_ms = [post_and_wait_ms(cluster, node) for _ in range(SAMPLES)]
     median = statistics.median(times_ms)
-    figures["POST to final, p50 / max of 30 (ms)"] = f"{median:.1f} / {max(times_ms):.1f}"
+    figures["POST to final, network idle, p50 / max of 30 (ms)"] = (
+        f"{median:.1f} / {max(times_ms):.1f}"
+    )
+    # One after the other they meet the shortest interval between two blocks.
+    figures["POST to final, one after the other, p50 / max of 30 (ms)"] = (
+        f"{statistics.median(in_a_row_ms):.1f} / {max(in_a_row_ms):.1f}"
+    )
     assert median < P50_MS * PATIENCE
 
 
