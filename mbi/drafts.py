@@ -1,7 +1,7 @@
 """Transactions as files and as command-line fields: drafts, signed transactions, operation fields.
 
 A *draft* is a JSON object ``{"operations": [...], "memo": "...", "sender": "mbi1..."}``; memo and
-sender may be missing. A *signed* file is ``{"id": "...", "tx": "<hex>"}``, the same as the HTTP API
+sender may be missing. A *signed* file is ``{"tx": "<hex>"}``, the same as the HTTP API
 takes.
 """
 
@@ -25,7 +25,7 @@ FILE_BYTES_MAX: Final = 4 * TRANSACTION_BYTES_MAX
 """JSON and hex take more room than the bytes they describe."""
 
 _DRAFT_KEYS: Final = frozenset({"operations", "memo", "sender"})
-_SIGNED_KEYS: Final = frozenset({"id", "tx", "valid_until"})
+_SIGNED_KEYS: Final = frozenset({"tx"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -120,7 +120,8 @@ def sign(
         signed = Wallet(identity, keys, found.sender).sign(found.operations, found.memo)
     else:
         signed = signed_transaction(identity, add_signatures(identity, found, keys))
-    write_result(session, signed_document(signed), out)
+    session.output.note(f"transaction {signed.id}, valid until {signed.valid_until} ms")
+    write_result(session, signed_document(signed), out, signed.id)
 
 
 @tx.command()

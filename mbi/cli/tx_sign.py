@@ -86,18 +86,20 @@ def load_transaction(file: str, content: bytes | None = None) -> Draft | bytes:
 
 
 def signed_document(signed: SignedTransaction) -> Json:
-    """Return the JSON of a signed transaction, as ``tx submit`` and the HTTP API take it."""
-    return {"id": signed.id, "tx": signed.wire.hex(), "valid_until": signed.valid_until}
+    """Return the JSON of a signed transaction, exactly as the HTTP API takes it."""
+    return {"tx": signed.wire.hex()}
 
 
-def write_result(session: Session, document: Json, out: Path | None) -> None:
+def write_result(
+    session: Session, document: Json, out: Path | None, transaction_id: str | None = None
+) -> None:
     """Write a document to a file, or to stdout in either mode: it is made to be redirected."""
     text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     if out is None:
         click.echo(text, nl=False)
         return
     create_private_file(out, text.encode())
-    session.output.document({"file": str(out), "id": document.get("id")})
+    session.output.document({"file": str(out), "id": transaction_id})
     session.output.text(f"written to {out}")
 
 

@@ -172,7 +172,7 @@ def test_draft_file_is_read() -> None:
 
 
 def test_signed_file_is_read() -> None:
-    assert parse_file(b'{"id": "x", "tx": "9701"}', "f") == b"\x97\x01"
+    assert parse_file(b'{"tx": "9701"}', "f") == b"\x97\x01"
 
 
 @pytest.mark.parametrize(
