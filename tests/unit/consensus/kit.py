@@ -441,3 +441,14 @@ class Driven:
     @property
     def view(self) -> int:
         return self.engine.status().view
+
+
+def follower(net: Net, timing: Timing | None = None) -> Driven:
+    """Return a validator that leads none of the views 1 to 3."""
+    return Driven(net, net.leader(4), timing=timing)
+
+
+def notarize_by_others(node: Driven, block: Block) -> None:
+    """Let the node see a quorum for a block: its leader's, its own and one more."""
+    voters = [i for i in node.net.others(node.me or 0) if i != node.net.leader(block.view)]
+    node.receive_votes(VoteKind.NOTARIZE, block.view, block.value, voters)

@@ -27,7 +27,7 @@ from consensus.types import (
     VoteKind,
 )
 from ledger.types import Height, View
-from tests.unit.consensus.kit import EPOCH, ERA, Block, Driven, Net
+from tests.unit.consensus.kit import EPOCH, ERA, Block, Driven, Net, follower
 
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE
 
@@ -35,10 +35,6 @@ NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINA
 @pytest.fixture
 def net() -> Net:
     return Net()
-
-
-def follower(net: Net) -> Driven:
-    return Driven(net, net.leader(4))
 
 
 def receive_block(node: Driven, block: Block) -> None:

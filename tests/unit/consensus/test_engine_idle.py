@@ -10,7 +10,7 @@ from consensus.inputs import Timer, TimerKind
 from consensus.timing import Timing
 from consensus.types import NULL_VALUE, CertificateMessage, VoteKind
 from ledger.types import View
-from tests.unit.consensus.kit import Block, Driven, Net
+from tests.unit.consensus.kit import Block, Driven, Net, follower
 
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE
 
@@ -18,10 +18,6 @@ NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINA
 @pytest.fixture
 def net() -> Net:
     return Net()
-
-
-def follower(net: Net, timing: Timing | None = None) -> Driven:
-    return Driven(net, net.leader(4), timing=timing)
 
 
 def finalize(node: Driven, block: Block) -> None:

@@ -20,7 +20,7 @@ from consensus.types import (
     VoteKind,
 )
 from ledger.types import Height, View
-from tests.unit.consensus.kit import EPOCH, ERA, Block, Driven, Net
+from tests.unit.consensus.kit import EPOCH, ERA, Driven, Net, follower, notarize_by_others
 
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE
 NONCE = b"fresh nonce 1234"
@@ -29,16 +29,6 @@ NONCE = b"fresh nonce 1234"
 @pytest.fixture
 def net() -> Net:
     return Net()
-
-
-def follower(net: Net) -> Driven:
-    """Return a validator that leads none of the views 1 to 3."""
-    return Driven(net, net.leader(4))
-
-
-def notarize_by_others(node: Driven, block: Block) -> None:
-    voters = [i for i in node.net.others(node.me or 0) if i != node.net.leader(block.view)]
-    node.receive_votes(NOTARIZE, block.view, block.value, voters)
 
 
 def test_own_votes_are_sent_again_byte_for_byte(net: Net) -> None:

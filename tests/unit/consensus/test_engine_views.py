@@ -29,7 +29,7 @@ from consensus.types import (
 from ledger.block import block_hash
 from ledger.errors import InvariantViolation
 from ledger.types import Digest, Signature, View
-from tests.unit.consensus.kit import CHAIN_ID, Block, Driven, Net
+from tests.unit.consensus.kit import CHAIN_ID, Block, Driven, Net, follower, notarize_by_others
 
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE
 
@@ -37,17 +37,6 @@ NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINA
 @pytest.fixture
 def net() -> Net:
     return Net()
-
-
-def follower(net: Net) -> Driven:
-    """Return a validator that leads none of the views 1 to 3."""
-    return Driven(net, net.leader(4))
-
-
-def notarize_by_others(node: Driven, block: Block) -> None:
-    """Let the node see a quorum for a block: its leader's, its own and one more."""
-    voters = [i for i in node.net.others(node.me or 0) if i != node.net.leader(block.view)]
-    node.receive_votes(NOTARIZE, block.view, block.value, voters)
 
 
 class TestEnteringViews:
