@@ -7,7 +7,9 @@ receipt and so of its hash. Normative text: ``docs/protocol.md`` section 6.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -120,26 +122,38 @@ EVENT_NAMES: Final[dict[type[Struct], str]] = {
 }
 """Name of each event in JSON and in subscriptions."""
 
+_Read = Callable[[Any], tuple[Any, ...]]
+"""Reads fields of an event; their types differ from event to event."""
+
 _ACCOUNT_FIELDS: Final = frozenset({"account", "admin", "holder", "issuer", "source", "to"})
 _OBJECT_FIELDS: Final = frozenset({"asset", "organisation"})
 
 
-def _fields_of(names: frozenset[str]) -> dict[type[Struct], tuple[str, ...]]:
-    return {
-        event: tuple(name for name in event.__struct_fields__ if name in names)
-        for event in EVENT_NAMES
-    }
+def _readers(names: frozenset[str]) -> dict[type[Struct], tuple[tuple[str, ...], _Read]]:
+    """Return, for each event, which of these fields it has and a function that reads them all."""
+    readers: dict[type[Struct], tuple[tuple[str, ...], _Read]] = {}
+    for event in EVENT_NAMES:
+        fields = tuple(name for name in event.__struct_fields__ if name in names)
+        # Two paths to the same attribute make attrgetter return a tuple for a single field, too.
+        read = attrgetter(*fields, *fields[:1]) if fields else _nothing
+        readers[event] = fields, read
+    return readers
 
 
-_ACCOUNTS_OF: Final = _fields_of(_ACCOUNT_FIELDS)
-_OBJECTS_OF: Final = _fields_of(_OBJECT_FIELDS)
+def _nothing(_event: object) -> tuple[str, ...]:
+    return ()
+
+
+_ACCOUNTS_OF: Final = {kind: read for kind, (_, read) in _readers(_ACCOUNT_FIELDS).items()}
+_OBJECTS_OF: Final = _readers(_OBJECT_FIELDS)
 
 
 def event_accounts(event: Event) -> tuple[Address, ...]:
     """Return the accounts in whose history the event belongs, each once."""
-    return tuple(dict.fromkeys([getattr(event, name) for name in _ACCOUNTS_OF[type(event)]]))
+    return tuple(dict.fromkeys(_ACCOUNTS_OF[type(event)](event)))
 
 
 def event_objects(event: Event) -> tuple[str, ...]:
     """Return the other objects that the event touches, as ``kind:id``."""
-    return tuple([f"{name}:{getattr(event, name)}" for name in _OBJECTS_OF[type(event)]])
+    fields, read = _OBJECTS_OF[type(event)]
+    return tuple([f"{name}:{value}" for name, value in zip(fields, read(event), strict=False)])
