@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import signal
 import subprocess
@@ -110,7 +111,11 @@ def test_node_ends_with_the_process_that_started_it(cluster: Cluster) -> None:
         child = int(parent.stdout.readline())
         wait_until("the node answers", 30.0, lambda: node.api.height() > 0)
         parent.kill()
-    wait_until("no orphan", PARENT_GONE_S, lambda: has_ended(child))
+    try:
+        wait_until("no orphan", PARENT_GONE_S, lambda: has_ended(child))
+    except AssertionError:
+        os.kill(child, signal.SIGKILL)
+        raise
     node.api.close()
     assert_restarts(cluster, node)
 
