@@ -41,7 +41,7 @@ class Timing:
     """Liveness beacon: a block at least this often. None for never."""
     inactive_ms: int = 10_000
     """A leader not heard for this long, while a quorum was, is not waited for."""
-    min_block_interval_ms: int = 100
+    min_block_interval_ms: int = 50
     """Least time between the proposals of a block and of its parent."""
 
 

@@ -60,7 +60,7 @@ class P2pConfig:
 class ConsensusConfig:
     """Local timing; never influences safety."""
 
-    min_block_interval_ms: int = 100
+    min_block_interval_ms: int = 50
     """Shortest time between a leader's proposal and its parent under load."""
     idle_beat_ms: int = 30_000
     """An idle network makes one empty block after this time as a sign of life."""
@@ -233,7 +233,7 @@ def _parse(home: Path, document: dict[str, Any], problems: _Problems) -> NodeCon
             _parse_peers(p2p.pop("peers", []), problems),
         ),
         consensus=ConsensusConfig(
-            take(consensus, "consensus.min_block_interval_ms", 100, _between(0, 10_000)),
+            take(consensus, "consensus.min_block_interval_ms", 50, _between(0, 10_000)),
             take(consensus, "consensus.idle_beat_ms", 30_000, _between(1_000, 86_400_000)),
         ),
         log=LogConfig(

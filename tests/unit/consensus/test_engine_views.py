@@ -127,8 +127,8 @@ class TestProposing:
         node.propose(block)
         notarize_by_others(node, block)
         assert node.all_of(RequestProposal) == []
-        assert node.timer(TimerKind.PROPOSE) == 100
-        assert len(node.all_of(RequestProposal, node.advance(100))) == 1
+        assert node.timer(TimerKind.PROPOSE) == 50
+        assert len(node.all_of(RequestProposal, node.advance(50))) == 1
 
     def test_a_leader_without_block_asks_again_when_work_comes(self, net: Net) -> None:
         node = Driven(net, net.leader(1))
