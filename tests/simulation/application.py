@@ -59,6 +59,11 @@ def split_payload(payload: bytes) -> list[Digest]:
     return [Digest(payload[i : i + 32]) for i in range(0, len(payload), 32)]
 
 
+def is_payload_of(payload: bytes, header: Header) -> bool:
+    """Tell whether a payload is the list of transactions that a header commits to."""
+    return transactions_root(split_payload(payload)) == header.transactions_root
+
+
 def certificate_hash(encoded: bytes) -> Digest:
     """Return what a header says about its parent's certificate: zeros if there is none."""
     return Digest(sha256(encoded).digest()) if encoded else ZERO_DIGEST

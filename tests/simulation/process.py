@@ -17,18 +17,14 @@ from consensus import inputs
 from consensus.certificates import verify_certificate
 from consensus.engine import Engine, EngineConfig
 from consensus.errors import InvalidCertificate
-from consensus.types import (
-    Certificate,
-    CertificateMessage,
-    VoteKind,
-)
+from consensus.types import Certificate, CertificateMessage, Proposal, VoteKind
 from ledger.block import Block, block_hash
 from ledger.types import Digest, Epoch, Era, Height
 from tests.simulation.application import (
     Application,
+    is_payload_of,
     split_payload,
     transaction_hash,
-    transactions_root,
 )
 from tests.simulation.disk import Batch
 from tests.simulation.fetch import Fetcher, Ports, parent_certificate
@@ -153,6 +149,8 @@ class Process:
             self.add_transactions(message.wires)
         elif isinstance(message, APPLICATION_TYPES):
             self._fetcher.on_message(source, message)
+        elif isinstance(message, Proposal) and not is_payload_of(message.payload, message.header):
+            self._world.coverage["forged payload dropped"] += 1  # as inputs.Received demands
         else:
             self.feed(inputs.Received(self._world.peer_id(source), message))
 
@@ -333,7 +331,7 @@ class Process:
             return
         block = self.application.blocks.get(digest)
         if block is None and effect.payload is not None:
-            if transactions_root(split_payload(effect.payload)) != effect.header.transactions_root:
+            if not is_payload_of(effect.payload, effect.header):
                 self._answer(digest, inputs.Verdict.NOT_YET)  # a wrong copy: the block may be good
                 return
             if self.application.missing(effect.payload):
@@ -366,6 +364,10 @@ class Process:
             self.feed(inputs.Verified(digest, verdict))
 
     def _on_fetch_block(self, effect: out.FetchBlock) -> None:
+        held = self.application.blocks.get(effect.block_hash)
+        if held is not None:  # consensus has forgotten a block that its driver still has
+            self._after(0, self._accept_block, held)
+            return
         self._world.coverage["block fetched by hash"] += 1
         self._fetcher.want_block(effect, self._indexes(effect.peers))
 
