@@ -107,7 +107,7 @@ class Context:
         self.genesis_document = genesis_json(self.view.genesis)
         http, limits = self.metrics.http, self.limits
         self.feed = Feed(self.view)
-        self.waiters = Places(limits.waiters_max, http.waiters, "too_many_waiters")
+        self.waiters = Places(limits.waiters_max, http.waiters, "too_many_requests")
         self.sse_clients = Places(
             limits.sse_clients_max, http.streams.labels("sse"), "too_many_streams"
         )

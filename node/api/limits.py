@@ -48,7 +48,7 @@ WAIT_DEFAULT_S: Final = 10
 WAIT_MAX_S: Final = 30
 """Longest `timeout` of `wait=finalized`; a greater one is clamped."""
 WAITERS_MAX: Final = 1000
-"""Requests that wait for finality at the same time; one more is answered 503."""
+"""Requests that wait for finality at a time; one more is answered as if its time were over."""
 
 WEBSOCKET_CLIENTS_MAX: Final = 100
 WEBSOCKET_SUBSCRIPTIONS_MAX: Final = 5

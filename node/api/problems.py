@@ -138,6 +138,20 @@ API_KINDS: Final = (
     ),
     ProblemKind("too_many_requests", 429, "Too many requests", "Wait as long as Retry-After says."),
     ProblemKind(
+        "sender_quota",
+        429,
+        "Sender has too many pending transactions",
+        "Wait until some of the account's transactions are final, then send the same bytes again.",
+    ),
+    ProblemKind(
+        "nonce_reserved",
+        429,
+        "Nonce used by a pending transaction",
+        "Another transaction of this sender with the same nonce waits for a block, and at most one "
+        "of the two can be included. Sign again with another nonce, or send the same bytes again "
+        "once the other one has expired.",
+    ),
+    ProblemKind(
         "mempool_full",
         503,
         "Mempool full",
@@ -176,7 +190,7 @@ API_KINDS: Final = (
 """Codes that the API itself gives."""
 
 TEMPORARY_STATUS: Final = 429
-"""Status of a temporary refusal of one sender; ``mempool_full`` has its own."""
+"""Status of a temporary refusal whose code is not listed."""
 REJECTED_STATUS: Final = 422
 """Well-formed, but the rules of the ledger refuse it."""
 MALFORMED_STATUS: Final = 400
@@ -253,7 +267,7 @@ def problem_of_error(error: LedgerError) -> Problem:
 
 def problem_of_rejection(result: SubmitResult) -> Problem:
     """Translate the refusal of one submitted transaction."""
-    code = result.code or "rejected"
+    code = result.code or "transaction_refused"
     detail = result.detail or "the node gave no further reason"
     if result.retry_after_s is not None:
         kind = _API_KINDS.get(code)

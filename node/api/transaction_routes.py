@@ -26,7 +26,6 @@ from node.api.routing import (
     json_response,
     msgpack_response,
 )
-from node.errors import SubmissionRefused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,10 +74,7 @@ async def _wait(call: Call, transaction_id: Digest) -> TransactionStatus:
     if places.is_full:
         return view.transaction_status(transaction_id)
     with places.place(), call.cancelled_if_client_leaves():
-        try:
-            return await view.wait_finalized(transaction_id, call.query["timeout"])
-        except SubmissionRefused:  # the node's own places are taken
-            return view.transaction_status(transaction_id)
+        return await view.wait_finalized(transaction_id, call.query["timeout"])
 
 
 async def submit_batch(call: Call) -> web.Response:
@@ -226,7 +222,13 @@ ROUTES: Final = (
         },
         query_parameters=(WAIT, TIMEOUT),
         body=_ONE,
-        problems=(*_BODY_PROBLEMS, "mempool_full", "transaction_refused"),
+        problems=(
+            *_BODY_PROBLEMS,
+            "mempool_full",
+            "sender_quota",
+            "nonce_reserved",
+            "transaction_refused",
+        ),
     ),
     Route(
         "POST",

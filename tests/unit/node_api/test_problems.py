@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+import node
 from ledger.errors import InvariantViolation, LedgerError
 from node.api.ports import SubmitResult
 from node.api.problems import (
@@ -155,6 +158,27 @@ async def test_every_code_has_a_page(api: Api) -> None:
         answer = await api.get(f"/problems/{code}")
         assert answer.status == 200
         assert f"<code>{code}</code>, HTTP status {kind.status}" in answer.body.decode()
+
+
+CODE_PLACE = {"Problem": 0, "SubmissionRefused": 0, "_refuse": 1, "Places": 2, "SubmitResult": 2}
+"""Calls that name a code which a client may see, and which argument it is."""
+
+
+def codes_in_source() -> Iterator[str]:
+    for path in Path(node.__path__[0]).rglob("*.py"):
+        for call in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(call, ast.Call):
+                continue
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            code = call.args[CODE_PLACE[name] :][:1] if name in CODE_PLACE else []
+            if code and isinstance(code[0], ast.Constant) and isinstance(code[0].value, str):
+                yield code[0].value
+
+
+def test_every_code_that_the_node_names_is_documented() -> None:
+    codes = set(codes_in_source())
+    assert {"not_found", "mempool_full", "sender_quota", "nonce_reserved", "nonce_used"} <= codes
+    assert codes <= set(all_kinds())
 
 
 async def test_pages_allow_nothing_foreign(api: Api) -> None:
