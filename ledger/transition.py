@@ -19,8 +19,9 @@ node and leaves the state as it was.
 Invariants, checked after every block and fatal (InvariantViolation) if broken:
 
 - ``supply``: for each asset, the change of its supply equals the sum of the changes of its
-holdings. - ``amount_range``: every holding and supply stays within 0 and 2^63 - 1. -
-``block_order``: blocks are executed in order of height, none twice.
+  holdings.
+- ``amount_range``: every holding and supply stays within 0 and 2^63 - 1.
+- ``block_order``: blocks are executed in order of height, none twice.
 
 Normative text: ``docs/protocol.md`` section 5.
 """
@@ -38,6 +39,7 @@ from ledger.errors import (
     Expired,
     InvariantViolation,
     LedgerError,
+    TooLarge,
     UnexpectedFailure,
     ValidUntilTooFar,
 )
@@ -228,11 +230,19 @@ def admission_error(
 ) -> LedgerError | None:
     """Return why a transaction is not worth a signature check now, or None.
 
-    Judges expiry by the caller's clock and authority by the latest state: both may differ when a
-    block includes the transaction, so this protects the node's work and decides nothing.
+    Judges size by the limits of the genesis, expiry by the caller's clock and authority by the
+    latest state. The last two may differ when a block includes the transaction, so this protects
+    the node's work and decides nothing.
     """
     transaction = decoded.transaction
     parameters = state.parameters
+    # Above either limit no block may hold it: a leader that took it would never be voted for.
+    size = len(decoded.wire)
+    size_max = min(parameters.transaction_bytes_max, parameters.block_bytes_max)
+    if size > size_max:
+        return TooLarge(
+            f"transaction: expected at most {size_max} bytes on this network, got {size}"
+        )
     if transaction.valid_until < now_ms:
         return Expired(f"valid until {transaction.valid_until} ms, it is {now_ms} ms")
     latest = now_ms + parameters.validity_window_ms

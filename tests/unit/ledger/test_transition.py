@@ -6,10 +6,12 @@ import sys
 from types import FrameType
 from typing import Any
 
+import msgspec
 import pytest
 
 from ledger import transition
 from ledger.errors import InvariantViolation
+from ledger.genesis import DEFAULT_PARAMETERS
 from ledger.merkle import dense_root
 from ledger.operations import Mint, RegisterAccount, SetKeys, Transfer, assets
 from ledger.operations.base import Actor
@@ -290,6 +292,16 @@ def test_simulation_answers_like_execution_and_changes_nothing(chain: Chain) -> 
 def admission(chain: Chain, transaction: DecodedTransaction) -> str | None:
     error = admission_error(chain.state, transaction, TimeMs(GENESIS_TIME_MS))
     return None if error is None else error.code
+
+
+@pytest.mark.parametrize("limit", ["transaction_bytes_max", "block_bytes_max"])
+def test_admission_refuses_what_no_block_of_the_network_may_hold(limit: str) -> None:
+    parameters = msgspec.structs.replace(DEFAULT_PARAMETERS, **{limit: 1_024})
+    chain = Chain(make_genesis(parameters=parameters))
+    few, many = ([pay("bob", 1)] * count for count in (1, 30))
+    assert admission(chain, chain.transaction("alice", *few)) is None
+    assert len(chain.wire("alice", *many)) > 1_024
+    assert admission(chain, chain.transaction("alice", *many)) == "too_large"
 
 
 def test_admission_refuses_before_the_signature_is_checked(chain: Chain) -> None:
