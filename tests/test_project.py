@@ -95,6 +95,32 @@ def test_links_between_documents_lead_somewhere(file: Path) -> None:
     assert broken == []
 
 
+def test_files_beside_the_code_are_installed_with_it() -> None:
+    """An editable installation hides what is missing from the package: styles and scripts."""
+    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    data = dict(setuptools["package-data"])
+    everywhere = data.pop("*")
+    packages = {
+        file.parent
+        for pattern in setuptools["packages"]["find"]["include"]
+        for top in ROOT.glob(pattern.rstrip("*"))
+        for file in top.rglob("__init__.py")
+    }
+    installed = {file for folder in packages for one in everywhere for file in folder.glob(one)}
+    for package, patterns in data.items():
+        folder = ROOT / package.replace(".", "/")
+        installed |= {file for one in patterns for file in folder.glob(one)}
+    tops = [folder for folder in packages if folder.parent == ROOT]
+    beside = {
+        file
+        for top in tops
+        for file in top.rglob("*")
+        if file.is_file() and file.suffix not in (".py", ".pyc")
+    }
+    assert beside - installed == set()
+    assert len(tops) == 6
+
+
 def test_every_task_of_the_makefile_says_what_it_does() -> None:
     makefile = (ROOT / "Makefile").read_text()
     tasks = re.findall(r"^\.PHONY: (\S+)$", makefile, re.MULTILINE)
