@@ -12,13 +12,13 @@ from typing import Any, Final
 import click
 
 from mbi.cli.base import MbiGroup, Session, any_path, pass_session
-from mbi.errors import OperationFailed
-from mbi.localnet.builder import build_network, reset_network
+from mbi.errors import OperationFailed, UsageError
+from mbi.localnet.builder import build_network, keep_or_build_network, reset_network
 from mbi.localnet.layout import NETWORK_FILE, Network, load_network
 from mbi.localnet.ports import demand_free
 from mbi.localnet.processes import log_tail, send_signal, start_detached, state_of, stop_nodes
 from mbi.localnet.readiness import READY_TIMEOUT_S, NodeReport, report_all, wait_ready
-from mbi.localnet.topology import PORT_DEFAULT, advice, plan
+from mbi.localnet.topology import PORT_DEFAULT, advice, plan, plan_containers
 
 DIRECTORY_DEFAULT: Final = Path("localnet")
 WATCH_S: Final = 1.0
@@ -76,6 +76,11 @@ def localnet() -> None:
 @click.option("--observers", default=1, show_default=True, help="Nodes that only follow.")
 @click.option("--port", default=PORT_DEFAULT, show_default=True, help="First port; ten per node.")
 @click.option("--seed", help="Any text: the same text gives the same keys and chain id.")
+@click.option(
+    "--containers",
+    is_flag=True,
+    help="Each node has a machine of its own under its name; a network that is there is kept.",
+)
 @pass_session
 def init(
     session: Session,
@@ -84,21 +89,29 @@ def init(
     observers: int,
     port: int,
     seed: str | None,
+    containers: bool,
 ) -> None:
     r"""Write keys, genesis, certificates and homes of a new network into DIRECTORY.
 
     \b
     Example:
       mbi localnet init demo --validators 7 --observers 2
+      mbi localnet init /network --containers
     """
-    topology = plan(validators, observers, port)
+    if containers and port != PORT_DEFAULT:
+        raise UsageError(f"--port has no use with --containers: every node has {PORT_DEFAULT}")
+    topology = (
+        plan_containers(validators, observers) if containers else plan(validators, observers, port)
+    )
+    make = keep_or_build_network if containers else build_network
     with session.output.busy("making keys, genesis and databases"):
-        network = build_network(directory, topology, seed)
+        network = make(directory, topology, seed)
     session.output.document(network.to_json({}))
     session.output.text(
         f"network {network.chain_id[:16]} with {len(network.nodes)} nodes: {directory}"
     )
-    session.output.note(f"start it with: mbi localnet start {directory}")
+    if not containers:
+        session.output.note(f"start it with: mbi localnet start {directory}")
     hint = advice(topology.chamber_size("government"), topology.chamber_size("commercial"))
     if hint:
         session.output.note(hint)

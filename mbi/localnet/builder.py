@@ -22,9 +22,16 @@ from mbi.localnet.genesis import (
     genesis_hash,
 )
 from mbi.localnet.identities import KeySource
-from mbi.localnet.layout import NETWORK_FILE, FundedAccount, Network, NodeEntry, save_network
+from mbi.localnet.layout import (
+    NETWORK_FILE,
+    FundedAccount,
+    Network,
+    NodeEntry,
+    load_network,
+    save_network,
+)
 from mbi.localnet.processes import initialise_databases
-from mbi.localnet.topology import LOOPBACK, PlannedNode, Topology
+from mbi.localnet.topology import PlannedNode, Topology
 
 FAUCET_SEED_FILE: Final = "keys/faucet.seed"
 """Below the home of a node; only development networks have a faucet."""
@@ -50,8 +57,28 @@ def build_network(directory: Path, topology: Topology, seed: str | None) -> Netw
     _write_shared(network, genesis, authority_seed, authority, source)
     for node, entry in zip(topology.nodes, network.nodes, strict=True):
         _write_home(entry, node, topology, source, authority_seed, authority, genesis)
-    create_private_file(directory / NETWORK_FILE, save_network(network))
     initialise_databases(network.nodes)
+    # Last, so that a network that was interrupted half-way is never taken for a whole one.
+    create_private_file(directory / NETWORK_FILE, save_network(network))
+    return network
+
+
+def keep_or_build_network(directory: Path, topology: Topology, seed: str | None) -> Network:
+    """Return the network in ``directory`` if it has these nodes; build it if there is none.
+
+    For a service that runs before each start of the nodes. Raises :class:`UsageError` if the
+    directory holds something else.
+    """
+    if not (directory / NETWORK_FILE).exists():
+        return build_network(directory, topology, seed)
+    network = load_network(directory)
+    found = [node.name for node in network.nodes]
+    wanted = [node.name for node in topology.nodes]
+    if found != wanted:
+        raise UsageError(
+            f"{directory} holds a network of {', '.join(found)}, not of {', '.join(wanted)}; "
+            "who validates is part of the genesis: remove the old network first"
+        )
     return network
 
 
@@ -67,7 +94,8 @@ def reset_network(network: Network) -> None:
 def _claim(directory: Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if any(directory.iterdir()):
+        # Empty directories hold nothing to overwrite: mounted volumes leave them here.
+        if any(not path.is_dir() for path in directory.rglob("*")):
             raise UsageError(
                 f"{directory} is not empty; choose a new directory, or run the network in it with: "
                 f"mbi localnet start {directory}"
@@ -81,8 +109,8 @@ def _entry(directory: Path, node: PlannedNode) -> NodeEntry:
         name=node.name,
         role=node.role,
         chamber=node.chamber,
-        http=f"http://{LOOPBACK}:{node.http_port}",
-        p2p=f"{LOOPBACK}:{node.p2p_port}",
+        http=f"http://{node.host}:{node.http_port}",
+        p2p=f"{node.host}:{node.p2p_port}",
         home=str((directory / "nodes" / node.name).resolve()),
     )
 
@@ -105,10 +133,10 @@ def _write_shared(
 ) -> None:
     (network.directory / "genesis.json").write_bytes(genesis_json(genesis))
     folder = network.directory / "ca"
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
     (folder / "ca.crt").write_bytes(authority)
     write_key(folder / "ca.pem", authority_seed, None)
-    network.accounts_directory.mkdir(mode=0o700)
+    network.accounts_directory.mkdir(mode=0o700, exist_ok=True)
     labels = {account.name: account.label for account in DEV_ACCOUNTS}
     labels |= {f"{item.id}-admin": admin_label(item.id) for item in genesis.organisations}
     for name, label in labels.items():
@@ -125,7 +153,7 @@ def _write_home(
     genesis: Genesis,
 ) -> None:
     keys = entry.home_path / "keys"
-    keys.mkdir(mode=0o700, parents=True)
+    keys.mkdir(mode=0o700, parents=True, exist_ok=True)
     (entry.home_path / "genesis.json").write_bytes(genesis_json(genesis))
     (entry.home_path / "config.toml").write_text(node_config(node, topology, source))
     if node.role == "validator":
@@ -136,17 +164,27 @@ def _write_home(
     certificate = issue_certificate(authority_seed, authority, node_key, node.name)
     (keys / "node.crt").write_bytes(certificate)
     (keys / "ca.crt").write_bytes(authority)
+    if not _gives(node):
+        return
     faucet_seed = source.seed(f"account/{FAUCET}").hex()
     create_private_file(entry.home_path / FAUCET_SEED_FILE, f"{faucet_seed}\n".encode())
 
 
+def _gives(node: PlannedNode) -> bool:
+    """Tell whether a node has the faucet; in containers a validator has only its own keys."""
+    return not node.in_container or node.role == "observer"
+
+
 def node_config(node: PlannedNode, topology: Topology, source: KeySource) -> str:
     """Return the ``config.toml`` of one node: its listeners and all other nodes as peers."""
+    http: dict[str, Any] = {"host": node.listen, "port": node.http_port}
+    if node.in_container:
+        http["allowed_hosts"] = [node.host]
     sections: list[tuple[str, dict[str, Any]]] = [
         ("[node]", {"name": node.name}),
-        ("[http]", {"host": LOOPBACK, "port": node.http_port}),
-        ("[p2p]", {"host": LOOPBACK, "port": node.p2p_port}),
-        ("[keys]", {"faucet_seed_file": FAUCET_SEED_FILE}),
+        ("[http]", http),
+        ("[p2p]", {"host": node.listen, "port": node.p2p_port}),
+        *([("[keys]", {"faucet_seed_file": FAUCET_SEED_FILE})] if _gives(node) else []),
         ("[log]", {"level": "info", "format": "json"}),
     ]
     for peer in topology.nodes:
@@ -154,10 +192,10 @@ def node_config(node: PlannedNode, topology: Topology, source: KeySource) -> str
             entry = {
                 "name": peer.name,
                 "node_id": source.key(f"node/{peer.name}").public_key.hex(),
-                "address": f"{LOOPBACK}:{peer.p2p_port}",
+                "address": f"{peer.host}:{peer.p2p_port}",
             }
             sections.append(("[[p2p.peers]]", entry))
-    # JSON strings and numbers without control characters are TOML ones too.
+    # JSON strings without control characters, numbers and lists of them are TOML ones too.
     blocks = [
         "\n".join([head, *(f"{key} = {json.dumps(value)}" for key, value in table.items())])
         for head, table in sections

@@ -1,7 +1,8 @@
 """Who takes part in a local network: names, chambers and ports. Pure.
 
 Validators alternate between the government and the commercial chamber, so each number of validators
-gives the most even split. Node i listens on ``port + 10 i`` for other nodes and one above for HTTP.
+gives the most even split. On one machine node i listens on ``port + 10 i`` for other nodes and one
+above for HTTP. In containers each node has a machine of its own, reached under the node's name.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ Chamber = Literal["government", "commercial"]
 Role = Literal["validator", "observer"]
 
 LOOPBACK: Final = "127.0.0.1"
-"""Local networks listen here only."""
+"""Networks on one machine listen here only."""
+ANY_ADDRESS: Final = "0.0.0.0"
+"""Nodes in containers listen here: their own network decides who reaches them."""
 PORT_DEFAULT: Final = 26100
 PORT_MIN: Final = 1024
 """Below it only the superuser may listen."""
@@ -24,6 +27,8 @@ PORT_STEP: Final = 10
 VALIDATORS_MAX: Final = 100
 """Far more than one machine can run; keeps ports and names in range."""
 OBSERVERS_MAX: Final = 50
+CONTAINERS_MAX: Final = 16
+"""Nodes of one kind in containers; the image has a place for the home of each of them."""
 
 _SHORT: Final[dict[Chamber, str]] = {"government": "gov", "commercial": "com"}
 
@@ -38,6 +43,15 @@ class PlannedNode:
     """None for an observer."""
     p2p_port: int
     http_port: int
+    host: str = LOOPBACK
+    """Where others reach it."""
+    listen: str = LOOPBACK
+    """Address that it listens on."""
+
+    @property
+    def in_container(self) -> bool:
+        """Whether the node has a machine of its own."""
+        return self.listen == ANY_ADDRESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,19 +81,38 @@ def plan(validators: int, observers: int, port: int = PORT_DEFAULT) -> Topology:
     _demand("--observers", observers, 0, OBSERVERS_MAX)
     last = PORT_STEP * (validators + observers - 1) + 1
     _demand("--port", port, PORT_MIN, PORT_MAX - last)
-    seats: dict[Chamber, int] = {"government": 0, "commercial": 0}
-    nodes: list[PlannedNode] = []
-    for index in range(validators + observers):
-        p2p_port = port + PORT_STEP * index
-        if index >= validators:
-            name = f"obs-{index - validators + 1}"
-            nodes.append(PlannedNode(name, "observer", None, p2p_port, p2p_port + 1))
-            continue
+    return Topology(
+        tuple(
+            PlannedNode(name, role, chamber, port + PORT_STEP * index, port + PORT_STEP * index + 1)
+            for index, (name, role, chamber) in enumerate(_seats(validators, observers))
+        )
+    )
+
+
+def plan_containers(validators: int, observers: int) -> Topology:
+    """Lay out a network whose nodes reach each other by name, all on the default ports.
+
+    Raises :class:`UsageError` naming the number that is out of range.
+    """
+    _demand("--validators", validators, 1, 2 * CONTAINERS_MAX)
+    _demand("--observers", observers, 0, CONTAINERS_MAX)
+    return Topology(
+        tuple(
+            PlannedNode(name, role, chamber, PORT_DEFAULT, PORT_DEFAULT + 1, name, ANY_ADDRESS)
+            for name, role, chamber in _seats(validators, observers)
+        )
+    )
+
+
+def _seats(validators: int, observers: int) -> list[tuple[str, Role, Chamber | None]]:
+    taken: dict[Chamber, int] = {"government": 0, "commercial": 0}
+    seats: list[tuple[str, Role, Chamber | None]] = []
+    for index in range(validators):
         chamber: Chamber = "commercial" if index % 2 else "government"
-        seats[chamber] += 1
-        name = f"{_SHORT[chamber]}-{seats[chamber]}"
-        nodes.append(PlannedNode(name, "validator", chamber, p2p_port, p2p_port + 1))
-    return Topology(tuple(nodes))
+        taken[chamber] += 1
+        seats.append((f"{_SHORT[chamber]}-{taken[chamber]}", "validator", chamber))
+    seats += [(f"obs-{number}", "observer", None) for number in range(1, observers + 1)]
+    return seats
 
 
 def quorum_text(governments: int, commercials: int) -> str:

@@ -393,6 +393,16 @@ def test_local_network_is_made_with_advice(mbi: Runner, monkeypatch: pytest.Monk
     assert mbi("localnet", "init", "net").code == 2
 
 
+def test_network_for_containers_is_made_once(mbi: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builder, "initialise_databases", lambda _: None)
+    first = mbi("localnet", "init", "net", "--containers", "--json")
+    assert first.code == 0
+    assert first.document["nodes"][1]["p2p"] == "com-1:26100"
+    again = mbi("localnet", "init", "net", "--containers", "--json")
+    assert again.document == first.document
+    assert mbi("localnet", "init", "net", "--containers", "--port", "3000").code == 2
+
+
 def test_completions_are_printed(mbi: Runner) -> None:
     assert "_MBI_COMPLETE" in mbi("completions", "bash").out
 

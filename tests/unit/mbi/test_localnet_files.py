@@ -16,11 +16,11 @@ from ledger.genesis import parse_genesis
 from mbi.errors import UsageError
 from mbi.keyfiles import read_key
 from mbi.localnet import builder
-from mbi.localnet.builder import build_network
+from mbi.localnet.builder import build_network, keep_or_build_network
 from mbi.localnet.certificates import issue_certificate, make_authority
 from mbi.localnet.identities import KeySource
 from mbi.localnet.layout import NotANetwork, load_network
-from mbi.localnet.topology import plan
+from mbi.localnet.topology import plan, plan_containers
 
 
 @pytest.fixture(autouse=True)
@@ -156,3 +156,56 @@ def test_node_certificate_cannot_issue_others() -> None:
     constraints = authority.extensions.get_extension_for_class(x509.BasicConstraints).value
     assert constraints.ca
     assert constraints.path_length == 0
+
+
+def test_volumes_mounted_in_an_empty_directory_do_not_count_as_content(tmp_path: Path) -> None:
+    for name in ("gov-1", "com-1", "gov-7"):
+        (tmp_path / "nodes" / name).mkdir(parents=True)
+    network = build_network(tmp_path, plan_containers(2, 0), None)
+    assert load_network(tmp_path) == network
+    assert (tmp_path / "nodes" / "gov-1" / "config.toml").exists()
+    assert list((tmp_path / "nodes" / "gov-7").iterdir()) == []
+
+
+def test_home_in_a_container_holds_no_key_but_its_own(tmp_path: Path) -> None:
+    """K2: whoever takes one validator's volume gets the keys of that validator only."""
+    network = build_network(tmp_path, plan_containers(4, 1), "x")
+    common = {"ca.crt", "node.crt", "node.pem"}
+    own = {"validator": "validator.pem", "observer": "faucet.seed"}
+    for node in network.nodes:
+        held = {path.name for path in (node.home_path / "keys").iterdir()}
+        assert held == common | {own[node.role]}
+
+
+def test_nodes_in_containers_reach_each_other_by_name(tmp_path: Path) -> None:
+    network = build_network(tmp_path, plan_containers(2, 1), "x")
+    config = tomllib.loads((network.node("gov-1").home_path / "config.toml").read_text())
+    assert config["http"] == {"host": "0.0.0.0", "port": 26101, "allowed_hosts": ["gov-1"]}
+    assert config["p2p"]["host"] == "0.0.0.0"
+    assert [peer["address"] for peer in config["p2p"]["peers"]] == ["com-1:26100", "obs-1:26100"]
+    assert network.node("com-1").http == "http://com-1:26101"
+
+
+def test_network_that_is_there_is_kept(tmp_path: Path) -> None:
+    first = keep_or_build_network(tmp_path, plan_containers(2, 1), None)
+    again = keep_or_build_network(tmp_path, plan_containers(2, 1), None)
+    assert again == first
+
+
+def test_network_of_other_nodes_is_not_taken_for_the_wanted_one(tmp_path: Path) -> None:
+    keep_or_build_network(tmp_path, plan_containers(2, 0), "x")
+    with pytest.raises(UsageError, match="holds a network of gov-1, com-1, not of gov-1, com-1, g"):
+        keep_or_build_network(tmp_path, plan_containers(3, 0), "x")
+
+
+def test_interrupted_network_is_not_taken_for_a_whole_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(builder, "initialise_databases", fail)
+    with pytest.raises(OSError, match="no space"):
+        keep_or_build_network(tmp_path, plan_containers(1, 0), "x")
+    with pytest.raises(UsageError, match="is not empty"):
+        keep_or_build_network(tmp_path, plan_containers(1, 0), "x")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mbi.errors import UsageError
-from mbi.localnet.topology import advice, plan, quorum_text
+from mbi.localnet.topology import advice, plan, plan_containers, quorum_text
 
 
 def test_default_network_is_two_and_two_with_an_observer() -> None:
@@ -70,3 +70,22 @@ def test_even_chambers_are_advised_against() -> None:
     assert "commercial has 2" in (advice(3, 2) or "")
     assert advice(3, 3) is None
     assert advice(1, 0) is None
+
+
+@given(st.integers(1, 32), st.integers(0, 16))
+def test_containers_hold_the_same_nodes_as_one_machine(validators: int, observers: int) -> None:
+    local, apart = plan(validators, observers), plan_containers(validators, observers)
+    assert [(n.name, n.role, n.chamber) for n in apart.nodes] == [
+        (n.name, n.role, n.chamber) for n in local.nodes
+    ]
+    assert {(n.p2p_port, n.http_port) for n in apart.nodes} == {(26100, 26101)}
+    assert all(n.host == n.name and n.in_container for n in apart.nodes)
+    assert not any(n.in_container for n in local.nodes)
+
+
+@pytest.mark.parametrize(("validators", "observers"), [(0, 0), (33, 0), (4, 17)])
+def test_more_containers_than_the_image_has_places_for_are_refused(
+    validators: int, observers: int
+) -> None:
+    with pytest.raises(UsageError, match=r"must be from \d+ to \d+, got"):
+        plan_containers(validators, observers)
