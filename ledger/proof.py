@@ -3,9 +3,10 @@
 A bundle is checked offline with nothing but the genesis: every byte of it is bound, step by step,
 to a header that a quorum of validators certified. For a transaction the steps are
 
-- transaction and receipt, each with its path, to the roots of the block that contained it; - that
-block's hash, state root and receipts root, with a path, to the ``history_root`` in a later
-header; - that header to its finalization certificate.
+- transaction and receipt, each with its path, to the roots of the block that contained it;
+- that block's hash, state root and receipts root, with a path, to the ``history_root`` in a later
+  header;
+- that header to its finalization certificate.
 
 Certificates are the business of the consensus package, so checking them is passed in as a function.
 Normative text: ``docs/protocol.md`` section 6.
