@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,26 +15,15 @@ from typing import Any
 
 import pytest
 
-from mbi.localnet.ports import is_free
-from mbi.localnet.topology import plan
 from mbi.sync_client import Client
+from tests.cluster.cluster import free_port
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(180)]
 
+NODES = 5
 READY_S = 60.0
 STOP_S = 20.0
 MBI = [sys.executable, "-m", "mbi"]
-
-
-def free_base_port() -> int:
-    """Return a first port from which five nodes find theirs free."""
-    for _ in range(50):
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            base = int(probe.getsockname()[1])
-        if base < 65_000 and all(map(is_free, plan(4, 1, base).ports)):
-            return base
-    raise OSError("no free range of ports")
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
@@ -62,12 +50,20 @@ class Dev:
         ready = folder / "ready.json"
         self.errors = (folder / "err").open("w+")
         self.process = subprocess.Popen(
-            [*MBI, "dev", "--port", str(free_base_port()), "--ready-file", str(ready), "--json"],
+            [*MBI, "dev", "--port", str(free_port(NODES)), "--ready-file", str(ready), "--json"],
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
         )
-        wait_until(lambda: ready.exists() or self.process.poll() is not None, READY_S, "not ready")
+        try:
+            wait_until(lambda: ready.exists() or self.process.poll() is not None, READY_S, "ready")
+            if not ready.exists():
+                raise AssertionError((folder / "err").read_text())
+        except BaseException:
+            self.process.kill()
+            self.process.communicate()
+            self.errors.close()
+            raise
         self.document: dict[str, Any] = json.loads(ready.read_text())
         self.pids = [node["pid"] for node in self.document["nodes"]]
         self.home = Path(self.document["nodes"][0]["home"])
