@@ -17,7 +17,7 @@ import msgspec
 
 from mbi.bench.connection import Pool
 from mbi.bench.http import request_bytes
-from mbi.bench.load import ACCEPTED, Sent
+from mbi.bench.load import ACCEPTED, UNANSWERED, Sent
 from mbi.bench.target import Target, TargetNode
 from mbi.bench.workload import Accounts, Prepared, address_texts
 from mbi.calls import MSGPACK
@@ -42,6 +42,10 @@ class Integrity:
     checked: dict[str, Any] = field(default_factory=dict)
     failed_by_code: Counter[str] = field(default_factory=Counter)
     """Our final transactions without effect, by code of the receipt."""
+    failed_amount: int = 0
+    """What they would have moved, in minor units."""
+    body_bytes: dict[int, int] = field(default_factory=dict)
+    """Size of the transactions of each block, by height."""
 
     @property
     def passed(self) -> bool:
@@ -68,8 +72,11 @@ async def check_integrity(
     result = Integrity()
     try:
         last_height = await _wait_common_height(target.nodes)
-        roots = [await _roots(node, first_height, last_height) for node in target.nodes]
-        _compare_roots(result, target.nodes, roots)
+        blocks = [await _blocks(node, first_height, last_height) for node in target.nodes]
+        result.body_bytes = {
+            height: int(block["body_bytes"]) for height, block in blocks[0].items()
+        }
+        _compare_roots(result, target.nodes, [_roots(found) for found in blocks])
         for node in target.nodes:
             await _find_ids(result, node, prepared, sent, heights, first_height, last_height)
         await _check_balances(result, target, accounts, prepared, heights)
@@ -102,17 +109,24 @@ async def _height(node: TargetNode) -> int:
         return int((await client.status())["height"])
 
 
-async def _roots(node: TargetNode, first: int, last: int) -> dict[int, tuple[str, str]]:
-    """Return block hash and state root of every height."""
-    found: dict[int, tuple[str, str]] = {}
+async def _blocks(node: TargetNode, first: int, last: int) -> dict[int, dict[str, Any]]:
+    """Return the summary of every block, by height."""
+    found: dict[int, dict[str, Any]] = {}
     async with AsyncClient(node.url) as client:
         async for block in client.items("/v1/blocks", order="desc"):
             height = int(block["height"])
             if first <= height <= last:
-                found[height] = (str(block["hash"]), str(block["state_root"]))
+                found[height] = block
             if height <= first:
                 break
     return found
+
+
+def _roots(blocks: dict[int, dict[str, Any]]) -> dict[int, tuple[str, str]]:
+    """Return block hash and state root of every height."""
+    return {
+        height: (str(block["hash"]), str(block["state_root"])) for height, block in blocks.items()
+    }
 
 
 def _compare_roots(
@@ -165,7 +179,7 @@ async def _find_ids(
     unseen = sum(heights[number] < 0 for number in found)
     if unseen:
         result.problems.append(f"{node.name} has {unseen} transactions nobody saw become final")
-    refused = sum(sent.outcome[number] not in (ACCEPTED, 3) for number in found)
+    refused = sum(sent.outcome[number] not in (ACCEPTED, UNANSWERED) for number in found)
     if refused:
         result.problems.append(f"{node.name} has {refused} final transactions that were refused")
     result.checked.setdefault("found_per_node", {})[node.name] = len(found)
@@ -214,8 +228,7 @@ async def _check_balances(
     if total != expected:
         result.problems.append(f"balances add up to {total} minor units, expected {expected}")
     moved = sum(receivers)
-    failed = result.failed_by_code.total()
-    effective = sum(spent) - failed
+    effective = sum(spent) - result.failed_amount
     if moved != effective:
         result.problems.append(
             f"receivers hold {moved} minor units, final transfers without failure make {effective}"
@@ -227,11 +240,16 @@ async def _count_failures(
     result: Integrity, client: AsyncClient, prepared: Prepared, heights: Sequence[int]
 ) -> None:
     """Read the receipts' codes: only needed if some balance shows that a transfer failed."""
-    ours = {prepared.ids[n].hex() for n, height in enumerate(heights) if height >= 0}
+    amounts = {
+        prepared.ids[n].hex(): prepared.amounts[n]
+        for n, height in enumerate(heights)
+        if height >= 0
+    }
     for height in sorted({height for height in heights if height >= 0}):
         async for item in client.items(f"/v1/blocks/{height}/transactions"):
-            if item["id"] in ours and item["code"] != "ok":
+            if item["id"] in amounts and item["code"] != "ok":
                 result.failed_by_code[str(item["code"])] += 1
+                result.failed_amount += amounts[item["id"]]
 
 
 async def _balances(client: AsyncClient, addresses: Sequence[str], asset: str) -> list[int]:

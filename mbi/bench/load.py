@@ -1,7 +1,9 @@
 """Sends prepared requests at a fixed rate (open loop) or with a fixed number in flight (closed).
 
 In the open loop a request is due at its place in the schedule, whatever the network does; latency
-counts from there, also if the generator or the node is late. Nothing is sent twice.
+counts from there, also if the generator or the node is late. A request that a node did not answer
+goes once more, to the next node, as any client would do it: the same bytes have the same id and can
+become final only once.
 """
 
 from __future__ import annotations
@@ -17,7 +19,6 @@ from typing import Any, Final
 
 import msgspec
 
-from ledger.types import Digest
 from mbi.bench.connection import Pool
 from mbi.bench.http import Answer, request_bytes
 from mbi.bench.workload import Prepared
@@ -46,6 +47,8 @@ class Sent:
     """0 not sent, :data:`ACCEPTED`, :data:`REJECTED` or :data:`UNANSWERED`."""
     rejected: Counter[str] = field(default_factory=Counter)
     """Refusals by code."""
+    failovers: int = 0
+    """Requests that went to the next node because the first did not answer."""
     lateness_s_max: float = 0.0
     """Longest delay between due time and the moment the request left: the generator's own lag."""
     started_s: float = 0.0
@@ -124,7 +127,20 @@ class LoadGenerator:
         task.add_done_callback(self._tasks.discard)
 
     async def _exchange(self, index: int, due_s: float) -> None:
+        self.sent.lateness_s_max = max(self.sent.lateness_s_max, time.monotonic() - due_s)
+        numbers = self._prepared.batch_range(index)
         turn = index % len(self._pools)
+        answer = await self._ask(turn, index)
+        if answer is None and len(self._pools) > 1:
+            self.sent.failovers += 1
+            answer = await self._ask((turn + 1) % len(self._pools), index)
+        if answer is None:
+            self._mark(numbers, UNANSWERED)
+            return
+        self._read(numbers, answer, is_batch=self._prepared.batch > 1)
+
+    async def _ask(self, turn: int, index: int) -> Answer | None:
+        """Post one request body to one node; None if it does not answer."""
         is_batch = self._prepared.batch > 1
         request = request_bytes(
             self._urls[turn],
@@ -134,14 +150,10 @@ class LoadGenerator:
             accept=MSGPACK if is_batch else "application/json",
             content_type=MSGPACK,
         )
-        self.sent.lateness_s_max = max(self.sent.lateness_s_max, time.monotonic() - due_s)
-        numbers = self._prepared.batch_range(index)
         try:
-            answer = await self._pools[turn].request(request)
+            return await self._pools[turn].request(request)
         except Unreachable:
-            self._mark(numbers, UNANSWERED)
-            return
-        self._read(numbers, answer, is_batch=is_batch)
+            return None
 
     def _read(self, numbers: range, answer: Answer, *, is_batch: bool) -> None:
         if answer.status not in (HTTP_OK, HTTP_ACCEPTED):
@@ -183,8 +195,3 @@ def _problem_code(answer: Answer) -> str:
         document = None
     code = document.get("code") if isinstance(document, dict) else None
     return str(code or f"http_{answer.status}")
-
-
-def accepted_ids(prepared: Prepared, sent: Sent) -> list[Digest]:
-    """Return the ids that a node said it accepted."""
-    return [prepared.ids[n] for n, outcome in enumerate(sent.outcome) if outcome == ACCEPTED]

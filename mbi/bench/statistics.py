@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -77,13 +77,21 @@ def throughput(blocks: Sequence[ObservedBlock], window: tuple[float, float]) -> 
     }
 
 
-def block_summary(blocks: Sequence[ObservedBlock], window: tuple[float, float]) -> dict[str, Any]:
-    """Return interval and fill of the blocks observed in the window."""
+def block_summary(
+    blocks: Sequence[ObservedBlock], window: tuple[float, float], body_bytes: Mapping[int, int]
+) -> dict[str, Any]:
+    """Return interval, fill and size of the blocks observed in the window.
+
+    ``body_bytes`` is by height; a height that is not in it has no known size.
+    """
     inside = [block for block in blocks if window[0] <= block.observed_s <= window[1]]
     pairs = itertools.pairwise(inside)
     return {
         "interval_ms": summarise([after.time_ms - before.time_ms for before, after in pairs]),
         "transactions": summarise([block.transactions for block in inside]),
+        "bytes": summarise(
+            [body_bytes[block.height] for block in inside if block.height in body_bytes]
+        ),
     }
 
 

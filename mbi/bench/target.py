@@ -12,7 +12,7 @@ from ledger.crypto import SigningKey
 from ledger.types import Digest
 from mbi.client import AsyncClient
 from mbi.errors import IntegrityViolation, UsageError
-from mbi.localnet.layout import Network
+from mbi.localnet.layout import Network, NodeEntry
 from mbi.localnet.processes import state_of
 
 
@@ -20,8 +20,17 @@ from mbi.localnet.processes import state_of
 class LocalProcess:
     """A node process on this machine whose resources can be read."""
 
-    pid: int
-    home: Path
+    entry: NodeEntry
+
+    @property
+    def pid(self) -> int | None:
+        """Process id at this moment; None while the node is down."""
+        return state_of(self.entry).pid
+
+    @property
+    def home(self) -> Path:
+        """Home of the node."""
+        return self.entry.home_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +59,11 @@ class Target:
 
 def nodes_of_network(network: Network) -> tuple[TargetNode, ...]:
     """Return the running nodes of a local network."""
-    found = []
-    for node in network.nodes:
-        pid = state_of(node).pid
-        if pid is not None:
-            found.append(TargetNode(node.name, node.http, LocalProcess(pid, node.home_path)))
+    found = [
+        TargetNode(node.name, node.http, LocalProcess(node))
+        for node in network.nodes
+        if state_of(node).pid is not None
+    ]
     if not found:
         raise UsageError(
             f"no node of {network.directory} runs; start it: mbi localnet start {network.directory}"

@@ -1,8 +1,8 @@
 """The transactions of a benchmark: real accounts, real keys, all signed before the clock starts.
 
-The ``transfer`` workload has as many senders as receivers. Both are registered and funded through
-ordinary transactions. Senders only send and receivers only receive, each transfer more than
-nothing: so a sender's final balance tells exactly whether all its final transfers took effect.
+Senders and receivers are registered and funded through ordinary transactions. Senders only send
+and receivers only receive, each transfer more than nothing: so a sender's final balance tells
+exactly whether all its final transfers took effect.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 
 from ledger.address import address_of, format_address
 from ledger.crypto import SigningKey, sha256
-from ledger.operations import RegisterAccount, Transfer
+from ledger.operations import Operation, RegisterAccount, Transfer
 from ledger.records import KeyWeight
 from ledger.transaction import OPERATIONS_MAX, TRANSACTION_TAG, TRANSACTION_VERSION
 from ledger.types import Address, Amount, Digest
@@ -27,16 +27,34 @@ from mbi.client import AsyncClient
 from mbi.errors import OperationFailed
 from mbi.wallet import Wallet
 
-T = TypeVar("T")
-
 VALID_FOR_S: Final = 590
 """Just under the ten minutes that the protocol allows: signing, load and drain fit in it."""
 
 SETUP_TIMEOUT_S: Final = 60.0
+SETUP_IN_FLIGHT: Final = 20
+"""Set-up transactions at a time: 2,000 registrations, far from any limit of a mempool."""
 SIGN_CHUNK: Final = 250
 """Transactions signed between two turns of the event loop: some 20 ms."""
 
 _encode: Final = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What a transaction does."""
+
+    meaning: str
+    operations: int
+    """Transfers in each transaction."""
+    is_hot: bool
+    """Whether one account receives everything."""
+
+
+WORKLOADS: Final = {
+    "transfer": Workload("one transfer per transaction, many receivers", 1, is_hot=False),
+    "multi": Workload("ten transfers per transaction, to ten receivers", 10, is_hot=False),
+    "hot": Workload("one transfer per transaction, all to one account", 1, is_hot=True),
+}
 
 
 @dataclass(slots=True)
@@ -72,20 +90,43 @@ class Prepared:
         return range(first, min(first + self.batch, len(self.ids)))
 
 
-async def make_accounts(client: AsyncClient, target: Target, pairs: int, funds: int) -> Accounts:
-    """Register and fund ``pairs`` senders and receivers; waits until all of it is final."""
+async def make_accounts(
+    client: AsyncClient,
+    target: Target,
+    pairs: int,
+    funds: int,
+    receivers: Sequence[Address],
+) -> Accounts:
+    """Register and fund ``pairs`` senders; waits until all of it is final."""
     wallet = Wallet(target.chain_id, [target.funder])
     senders = [SigningKey.from_seed(secrets.token_bytes(32)) for _ in range(pairs)]
-    receivers = [SigningKey.from_seed(secrets.token_bytes(32)) for _ in range(pairs)]
-    registrations = [
-        RegisterAccount(None, target.organisation, (KeyWeight(key.public_key, 1),), 1, 1)
-        for key in (*senders, *receivers)
-    ]
-    await _send_all(client, [wallet.sign(chunk).wire for chunk in _chunks(registrations)])
+    await _send_all(client, wallet, [_registration(target, key) for key in senders])
     addresses = [address_of(key.public_key) for key in senders]
     transfers = [Transfer(None, address, target.asset, Amount(funds)) for address in addresses]
-    await _send_all(client, [wallet.sign(chunk).wire for chunk in _chunks(transfers)])
-    return Accounts(senders, [address_of(key.public_key) for key in receivers], target.asset, funds)
+    await _send_all(client, wallet, transfers)
+    return Accounts(senders, list(receivers), target.asset, funds)
+
+
+async def make_receivers(
+    client: AsyncClient, target: Target, count: int, chosen: int, progress: Callable[[int], None]
+) -> list[Address]:
+    """Register ``count`` accounts without funds and return ``chosen`` of them, evenly spread.
+
+    Registered one after the other, the accounts lie side by side in the state tree; the chosen ones
+    lie as far apart as they can.
+    """
+    wallet = Wallet(target.chain_id, [target.funder])
+    found: list[Address] = []
+    step = SETUP_IN_FLIGHT * OPERATIONS_MAX
+    for first in range(0, count, step):
+        keys = [
+            SigningKey.from_seed(secrets.token_bytes(32))
+            for _ in range(first, min(count, first + step))
+        ]
+        await _send_all(client, wallet, [_registration(target, key) for key in keys])
+        found += [address_of(key.public_key) for key in keys]
+        progress(len(keys))
+    return [found[index * count // chosen] for index in range(min(chosen, count))]
 
 
 async def sign_transfers(
@@ -94,21 +135,27 @@ async def sign_transfers(
     count: int,
     batch: int,
     progress: Callable[[int], None],
+    operations: int = 1,
 ) -> Prepared:
-    """Sign ``count`` transfers of one unit, sender after sender; ``progress`` gets each advance."""
+    """Sign ``count`` transactions of ``operations`` transfers of one unit, sender after sender."""
     prepared = Prepared(batch=batch)
     valid_until = time.time_ns() // 1_000_000 + VALID_FOR_S * 1000
     pairs = len(accounts.senders)
     senders = accounts.sender_addresses
-    operations = [
-        (Transfer(None, receiver, accounts.asset, Amount(1)),) for receiver in accounts.receivers
+    transfers = [
+        Transfer(None, receiver, accounts.asset, Amount(1)) for receiver in accounts.receivers
+    ]
+    turns = len(transfers)
+    moves = [
+        tuple(transfers[(turn + step) % turns] for step in range(operations))
+        for turn in range(turns)
     ]
     wires: list[bytes] = []
     first_nonce = secrets.randbits(32) << 31
     for number in range(count):
         sender = number % pairs
         # Each round of senders meets the receivers in another order.
-        moved = operations[(number + number // pairs) % pairs]
+        moved = moves[(number + number // pairs) % turns]
         fields = (
             TRANSACTION_VERSION,
             senders[sender],
@@ -121,7 +168,7 @@ async def sign_transfers(
         wires.append(wire)
         prepared.ids.append(identifier)
         prepared.senders.append(sender)
-        prepared.amounts.append(1)
+        prepared.amounts.append(operations)
         if len(wires) == batch or number == count - 1:
             prepared.bodies.append(wires[0] if batch == 1 else _encode(wires))
             wires = []
@@ -138,20 +185,27 @@ def _sign(chain_id: Digest, fields: tuple[Any, ...], key: SigningKey) -> tuple[D
     return sha256(preimage), _encode((*fields, signatures))
 
 
-async def _send_all(client: AsyncClient, wires: Sequence[bytes]) -> None:
-    """Submit the set-up transactions and wait until each is final and has succeeded."""
-    answers = [await client.submit(wire) for wire in wires]
-    for answer in answers:
-        outcome = await client.wait_final(answer.id, SETUP_TIMEOUT_S)
-        if outcome.status != "finalized":
-            code = outcome.document.get("code")
-            raise OperationFailed(
-                f"set-up transaction {answer.id} {outcome.status}: {code}; the funding key must be "
-                "the admin of its organisation and hold enough of the asset"
-            )
+def _registration(target: Target, key: SigningKey) -> RegisterAccount:
+    return RegisterAccount(None, target.organisation, (KeyWeight(key.public_key, 1),), 1, 1)
 
 
-def _chunks(operations: Sequence[T]) -> Iterator[Sequence[T]]:
+async def _send_all(client: AsyncClient, wallet: Wallet, operations: Sequence[Operation]) -> None:
+    """Submit operations in full transactions and wait until all are final and have succeeded."""
+    chunks = list(_chunks(operations))
+    for first in range(0, len(chunks), SETUP_IN_FLIGHT):
+        wires = [wallet.sign(chunk).wire for chunk in chunks[first : first + SETUP_IN_FLIGHT]]
+        answers = [await client.submit(wire) for wire in wires]
+        for answer in answers:
+            outcome = await client.wait_final(answer.id, SETUP_TIMEOUT_S)
+            if outcome.status != "finalized":
+                code = outcome.document.get("code")
+                raise OperationFailed(
+                    f"set-up transaction {answer.id} {outcome.status}: {code}; the funding key "
+                    "must be the admin of its organisation and hold enough of the asset"
+                )
+
+
+def _chunks(operations: Sequence[Operation]) -> Iterator[Sequence[Operation]]:
     return (
         operations[start : start + OPERATIONS_MAX]
         for start in range(0, len(operations), OPERATIONS_MAX)

@@ -15,7 +15,7 @@ from ledger.types import Address, Digest
 from mbi.bench.finality import FinalityWatch
 from mbi.bench.integrity import Integrity, balance_of
 from mbi.bench.load import ACCEPTED, REJECTED, UNANSWERED, LoadGenerator
-from mbi.bench.report import count_outcomes
+from mbi.bench.result import count_outcomes
 from mbi.bench.workload import Accounts, Prepared, sign_transfers
 from tests.unit.mbi.fake_node import FakeNode, serving
 from tests.unit.mbi.waiting import DEADLINE_S, until

@@ -85,6 +85,9 @@ def test_latency_of_what_was_never_sent_does_not_count() -> None:
 
 
 def test_block_intervals_come_from_the_headers() -> None:
-    found = block_summary([block(1, 1.0), block(2, 1.25), block(3, 2.0)], (0.0, 9.0))
+    found = block_summary(
+        [block(1, 1.0), block(2, 1.25), block(3, 2.0)], (0.0, 9.0), {1: 100, 3: 300}
+    )
     assert (found["interval_ms"]["min"], found["interval_ms"]["max"]) == (250, 750)
     assert found["transactions"]["p50"] == 11
+    assert (found["bytes"]["count"], found["bytes"]["mean"]) == (2, 200)

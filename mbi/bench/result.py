@@ -1,0 +1,174 @@
+"""Assembles ``result.json``: everything that was measured, and how it is defined."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from mbi.bench.finality import POLL_S, FinalityWatch
+from mbi.bench.integrity import Integrity
+from mbi.bench.internals import Readings, describe
+from mbi.bench.load import ACCEPTED, REJECTED, UNANSWERED, Sent
+from mbi.bench.machine import machine, versions
+from mbi.bench.plan import Plan
+from mbi.bench.resources import NodeRecord
+from mbi.bench.statistics import (
+    ObservedBlock,
+    block_summary,
+    latency_summary,
+    steady_window,
+    throughput,
+)
+from mbi.bench.target import Target
+from mbi.bench.timeline import latency_classes, seconds
+
+RESULT_VERSION: Final = 2
+
+DEFINITIONS: Final = {
+    "clock": "monotonic clock of the load generator, for sending and for finality alike",
+    "open_loop": "latency counts from the moment a request was due by the schedule, whether or not "
+    "the generator or a node was late; no wait is left out (no coordinated omission)",
+    "closed_loop": "latency counts from the moment the request left; a slow network slows the load "
+    "down, so do not compare it with an open loop",
+    "final": "the observed node (the first) shows the transaction in a block with a finality "
+    f"certificate; it is asked every {POLL_S * 1000:g} ms, and that delay is not subtracted",
+    "steady_window": "from the end of the warm-up (a fifth of the run, at most 5 s) to the last "
+    "moment at which load was offered",
+    "throughput": "our transactions in final blocks observed in the steady window, by its length",
+    "unknown": "sent, not refused, and not final when nothing was pending any more",
+    "cpu": "user and system time of the node processes from just before the load to the end of the "
+    "drain, by the finalized transactions; the load generator is counted apart",
+    "stages": "elapsed time that the node counts for a stage (mbi_node_*_seconds at /metrics), by the "
+    "finalized transactions; includes waiting for the disk and for the interpreter",
+    "loop_lag": "delay of a timer on the node's event loop; upper bound of the histogram's class",
+}
+
+
+@dataclass(slots=True)
+class Measured:
+    """What a run left behind."""
+
+    target: Target
+    plan: Plan
+    sent: Sent
+    watch: FinalityWatch
+    integrity: Integrity
+    records: Sequence[NodeRecord]
+    readings: Sequence[tuple[Readings | None, Readings | None]]
+    generator_cpu_s: float
+    faults: list[dict[str, Any]]
+
+
+def count_outcomes(sent: Sent, heights: Sequence[int], failed: int) -> dict[str, Any]:
+    """Return how many transactions ended how; what is neither final nor refused is unknown."""
+    outcomes = list(sent.outcome)
+    final = sum(height >= 0 for height in heights)
+    unknown = sum(
+        height < 0 and outcome in (ACCEPTED, UNANSWERED)
+        for height, outcome in zip(heights, outcomes, strict=True)
+    )
+    return {
+        "sent": sum(not math.isnan(intended) for intended in sent.intended_s),
+        "accepted": outcomes.count(ACCEPTED),
+        "finalized": final,
+        "failed": failed,
+        "rejected": outcomes.count(REJECTED),
+        "rejected_by_code": dict(sorted(sent.rejected.items())),
+        "unanswered": outcomes.count(UNANSWERED),
+        "unknown": unknown,
+    }
+
+
+def make_result(measured: Measured) -> dict[str, Any]:
+    """Return the document."""
+    plan, sent, watch = measured.plan, measured.sent, measured.watch
+    window = steady_window(sent.started_s, sent.ended_s)
+    failed_by_code = measured.integrity.failed_by_code
+    counts = count_outcomes(sent, watch.heights, failed_by_code.total())
+    rates = throughput(watch.blocks, window)
+    operations = plan.kind.operations
+    per_s = rates["transactions_per_s"]
+    return {
+        "version": RESULT_VERSION,
+        "kind": "run",
+        "finished": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "versions": versions(measured.target.software),
+        "machine": machine(),
+        "topology": _topology(measured.target),
+        "parameters": {**plan.to_json(), "observer": measured.target.nodes[0].name},
+        "definitions": DEFINITIONS,
+        "offered_per_s": plan.rate,
+        "throughput": {
+            **rates,
+            "operations_per_s": None if per_s is None else per_s * operations,
+            "finalized_of_offered": None if not plan.rate or per_s is None else per_s / plan.rate,
+        },
+        "latency_ms": latency_summary(sent.intended_s, watch.final_s, window),
+        "transactions": {**counts, "failed_by_code": dict(sorted(failed_by_code.items()))},
+        "blocks": _blocks(watch.blocks, window, measured.integrity.body_bytes),
+        "nodes": _nodes(measured, counts["finalized"]),
+        "generator": {
+            "cpu_s": round(measured.generator_cpu_s, 3),
+            "lateness_ms_max": round(sent.lateness_s_max * 1000, 3),
+            "failovers": sent.failovers,
+            "missed_polls": watch.missed_polls,
+        },
+        "faults": measured.faults,
+        "integrity": measured.integrity.to_json(),
+        "series": {
+            "seconds": seconds(sent.intended_s, watch.final_s, watch.blocks, sent.started_s),
+            "latency": latency_classes(sent.intended_s, watch.final_s, window),
+            "nodes": {
+                node.name: record.series(sent.started_s)
+                for node, record in zip(measured.target.nodes, measured.records, strict=True)
+            },
+        },
+    }
+
+
+def _topology(target: Target) -> dict[str, Any]:
+    return {
+        "chain_id": target.chain_id.hex(),
+        "nodes": len(target.nodes),
+        "roles": [
+            {
+                "name": node.name,
+                "role": None if node.process is None else node.process.entry.role,
+                "chamber": None if node.process is None else node.process.entry.chamber,
+                "url": node.url,
+            }
+            for node in target.nodes
+        ],
+    }
+
+
+def _blocks(
+    blocks: Sequence[ObservedBlock], window: tuple[float, float], body_bytes: dict[int, int]
+) -> dict[str, Any]:
+    gaps = [
+        (after.observed_s - before.observed_s) * 1000
+        for before, after in itertools.pairwise(blocks)
+        if window[0] <= after.observed_s <= window[1]
+    ]
+    return {
+        **block_summary(blocks, window, body_bytes),
+        "longest_gap_ms": round(max(gaps), 3) if gaps else None,
+    }
+
+
+def _nodes(measured: Measured, finalized: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": node.name,
+            "url": node.url,
+            **record.summary(finalized),
+            **describe(before, after, finalized),
+        }
+        for node, record, (before, after) in zip(
+            measured.target.nodes, measured.records, measured.readings, strict=True
+        )
+    ]

@@ -1,0 +1,74 @@
+"""What ``mbi bench`` shows while it measures and when it is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.progress import Progress, TaskID
+
+from mbi.cli.output import Output
+
+
+class BenchDisplay:
+    """Progress on stderr."""
+
+    def __init__(self, output: Output, progress: Progress) -> None:
+        self._output = output
+        self._progress = progress
+        self._task: TaskID | None = None
+
+    def stage(self, text: str, total: int | None = None) -> None:
+        """Begin a stage."""
+        self._output.note(text)
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+        self._task = self._progress.add_task(text, total=total)
+
+    def advance(self, steps: int) -> None:
+        """Go on by some steps."""
+        if self._task is not None:
+            self._progress.advance(self._task, steps)
+
+
+def show_run(output: Output, result: dict[str, Any], directory: Path) -> None:
+    """Print the main figures of a run."""
+    latency, counts = result["latency_ms"], result["transactions"]
+    output.text("Benchmark", "bold")
+    output.fields(
+        {
+            "offered": _number(result["offered_per_s"], "/s") or "closed loop",
+            "finalized": _number(result["throughput"]["transactions_per_s"], "/s") or "unknown",
+            "latency p50": _number(latency["p50"], "ms") or "unknown",
+            "latency p99": _number(latency["p99"], "ms") or "unknown",
+            "transactions": ", ".join(
+                f"{counts[name]} {name}"
+                for name in ("sent", "accepted", "finalized", "failed", "rejected", "unknown")
+            ),
+            "faults": ", ".join(f"{item['event']} at {item['s']} s" for item in result["faults"]),
+            "integrity": "passed" if result["integrity"]["passed"] else "VIOLATED",
+            "report": directory / "report.html",
+        }
+    )
+    output.table(
+        ("node", "cpu s", "us per transaction", "rss MiB", "loop lag p99 ms"),
+        (
+            (
+                node["name"],
+                node["cpu_s"],
+                node["cpu_us_per_transaction"],
+                None if node["rss_bytes"] is None else node["rss_bytes"] // 1024**2,
+                _lag(node),
+            )
+            for node in result["nodes"]
+        ),
+    )
+
+
+def _number(value: Any, unit: str) -> str | None:
+    return None if value is None else f"{value:,.1f} {unit}"
+
+
+def _lag(node: dict[str, Any]) -> str | None:
+    lag = node["loop_lag_ms"]
+    return None if lag is None or lag["p99_at_most"] is None else f"<= {lag['p99_at_most']:g}"
