@@ -19,7 +19,7 @@ from consensus.effects import Broadcast, Halt, Penalise, Send
 from consensus.guard import Guard
 from consensus.inputs import Input, PeerId, Timer, TimerKind
 from consensus.judge import Judge
-from consensus.leader import leader_order
+from consensus.leader import leader, leader_order
 from consensus.outbox import Outbox
 from consensus.peers import PeerBook
 from consensus.quarantine import Quarantine
@@ -187,7 +187,7 @@ class Core:
 
     def leader(self, view: View) -> int:
         """Return the validator that may propose in a view."""
-        return self.rules.order[view % len(self.rules.order)]
+        return leader(self.rules.order, view)
 
     def is_inactive(self, index: int) -> bool:
         """Tell whether this validator cannot be heard although a quorum can."""

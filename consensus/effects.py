@@ -157,6 +157,7 @@ class Penalise:
 
     peer: PeerId
     reason: str
+    """Code, for logs and metrics; ``docs/network.md`` lists them."""
 
 
 @dataclass(frozen=True, slots=True)

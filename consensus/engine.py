@@ -151,7 +151,7 @@ class Engine:
         """Return the effects of a start or restart; call once, before the first :meth:`step`."""
         restored, self._restored = self._restored, None
         if restored is None:
-            raise InvariantViolation("expected one start of the engine, received a second")
+            raise InvariantViolation("one_start", "the engine was started a second time")
         self._core.now_ms = now_ms
         self._restore(restored)
         return self._finish_step()

@@ -103,7 +103,7 @@ class Proposing:
             check_header(header, building.parent, header.parent_hash, core.rules)
             check_parent_certificate(header, building.certificate, core.rules)
         except InvalidHeader as error:
-            raise InvariantViolation(f"own block of view {event.view}: {error}") from error
+            raise InvariantViolation("own_block", f"view {event.view}: {error}") from error
         value = Value(building.parent_view, block_hash(core.config.chain_id, header))
         vote = core.guard.cast(VoteKind.NOTARIZE, core.view, value)
         if vote is None:
@@ -144,7 +144,7 @@ class Proposing:
             or check_vote(vote, core.validators.size) is not None
             or vote.voter != core.leader(proposal.view)
         ):
-            core.penalise(peer, "proposal without a vote of the leader of its view")
+            core.penalise(peer, "malformed_proposal")
             return
         for certificate in (proposal.finalization, proposal.parent_certificate, *proposal.skips):
             if certificate is not None:
@@ -161,11 +161,11 @@ class Proposing:
         if held is not None and held.leader_vote == vote:
             return
         if block_hash(core.config.chain_id, header) != proposal.value.block_hash:
-            core.penalise(peer, "proposal with another header than its leader signed")
+            core.penalise(peer, "header_mismatch")
         elif certificate_hash(proposal.parent_certificate) != header.parent_certificate_hash:
-            core.penalise(peer, "proposal with another certificate than its header names")
+            core.penalise(peer, "parent_certificate_mismatch")
         elif not core.verify_vote(vote):
-            core.penalise(peer, "proposal with a bad signature")
+            core.penalise(peer, "forged_proposal")
         else:
             self._keep(proposal, peer, is_first=held is None)
 

@@ -10,7 +10,7 @@ builder of a block and its judges call the same functions.
 * A3  A nullification is held for **every** view between, whatever else is held for it.
 * V1  Version, era, epoch, height, view, proposer, validator set, links and sizes are what they
   must be; the block names the certificate of its parent.
-* V2  Time grows strictly. (The comparison with the clock is the application's: WAIT.)
+* V2  Time grows strictly. (The comparison with the clock is the application's: NOT_YET.)
 * V3  ``parent.executed_height <= executed_height <= parent.height``. (Roots are the application's.)
 * V4  A block more than :data:`EXECUTION_LAG_MAX` above the executed height is empty.
 * V5  No header announces another validator set: sets do not change within an epoch.
@@ -25,6 +25,7 @@ from typing import Final
 
 from consensus.certificates import CertificateStore, certificate_hash
 from consensus.errors import InvalidHeader
+from consensus.leader import leader
 from consensus.types import Certificate, VoteKind
 from consensus.validators import ValidatorSet
 from ledger.block import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, HEADER_VERSION, Header
@@ -53,14 +54,13 @@ def check_header(header: Header, parent: Header, parent_hash: Digest, rules: Epo
     Raises:
         InvalidHeader: naming the first rule that is broken.
     """
-    leader = rules.order[header.view % len(rules.order)]
     for rule, field, received, expected in (
         ("V1", "version", header.version, HEADER_VERSION),
         ("V1", "era", header.era, rules.era),
         ("V1", "epoch", header.epoch, rules.epoch),
         ("V1", "height", header.height, parent.height + 1),
         ("V1", "parent_hash", header.parent_hash, parent_hash),
-        ("V1", "proposer", header.proposer, leader),
+        ("V1", "proposer", header.proposer, leader(rules.order, header.view)),
         ("V1", "validator_set_hash", header.validator_set_hash, rules.validators.hash),
         ("V1", "previous_boundary_hash", header.previous_boundary_hash, rules.base_hash),
         ("V5", "next_validator_set_hash", header.next_validator_set_hash, ZERO_DIGEST),

@@ -1,7 +1,7 @@
 """Blocks above the executed head that this node has in full.
 
 Consensus orders digests; this is where the digests have bodies. A block enters as soon as its
-transactions are at hand, is marked ``checked`` once its body obeys every rule that needs no
+transactions are at hand, is marked as checked once its body obeys every rule that needs no
 state, and leaves when it is executed or when another block of its height is.
 """
 
@@ -25,6 +25,7 @@ list of references.
 
 
 IsNeeded = Callable[[Digest, Height], bool]
+"""Tells of the hash and height of a block whether it may still matter."""
 
 
 class PoolBlock:
@@ -75,7 +76,6 @@ class BlockPool:
         """Start empty; ``is_needed`` tells whether consensus still refers to a block."""
         self._is_needed = is_needed
         self._blocks: dict[Digest, PoolBlock] = {}
-        self.executed_height = Height(0)
 
     def get(self, block_hash: Digest) -> PoolBlock | None:
         """Return the block if it is here in full."""
@@ -89,7 +89,7 @@ class BlockPool:
         """
         block = self._blocks.get(block_hash)
         if block is None:
-            raise InvariantViolation(f"block {block_hash.hex()} is voted on but not at hand")
+            raise InvariantViolation("bodies_at_hand", f"block {block_hash.hex()} is voted on")
         return block
 
     def add(self, block: PoolBlock) -> None:
@@ -124,7 +124,6 @@ class BlockPool:
 
     def executed(self, height: Height) -> None:
         """Forget every block at or below an executed height."""
-        self.executed_height = height
         settled = [key for key, block in self._blocks.items() if block.header.height <= height]
         for key in settled:
             del self._blocks[key]
