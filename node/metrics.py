@@ -183,6 +183,9 @@ class P2pMetrics:
         """Label: ``in`` or ``out``."""
         self.bytes = make.counter("bytes", "Frame bytes", "direction")
         self.rtt_seconds = make.gauge("rtt_seconds", "Round-trip time", "peer")
+        self.certificate_expiry_seconds = make.gauge(
+            "certificate_expiry_seconds", "When the own channel certificate expires, Unix time"
+        )
         self.dropped = make.counter("dropped", "Messages and peers dropped", "reason")
         self.blocks_behind = make.gauge("blocks_behind", "Highest peer's height minus own")
 
@@ -212,6 +215,9 @@ class NodeMetrics:
         self.signatures_verified = make.total("signatures_verified", "Signatures checked")
         self.verification_seconds = make.total(
             "verification_seconds", "Time the verifier thread spent on signatures"
+        )
+        self.execution_seconds = make.total(
+            "execution_seconds", "Time on the event loop to execute blocks and fill their batches"
         )
         self.storage_writes = make.total("storage_writes", "Batches written")
         self.storage_write_seconds = make.histogram(

@@ -66,6 +66,7 @@ class Telemetry:
         self._refresh_p2p()
         metrics.node.signatures_verified.advance_to(node.verifier.signatures_total)
         metrics.node.verification_seconds.advance_to(node.verifier.seconds_total)
+        metrics.node.execution_seconds.advance_to(node.executor.seconds_total)
         metrics.node.storage_writes.advance_to(node.writer.writes_total)
 
     def _refresh_consensus(self) -> None:
@@ -86,6 +87,7 @@ class Telemetry:
     def _refresh_p2p(self) -> None:
         node, metrics = self._node, self._metrics.p2p
         peers = node.network.peers()
+        metrics.certificate_expiry_seconds.set(node.network.certificate_expires_at.timestamp())
         metrics.peers.set(sum(peer.is_connected for peer in peers))
         highest = max([peer.height or 0 for peer in peers if peer.is_connected], default=0)
         metrics.blocks_behind.set(max(0, highest - node.progress.height))

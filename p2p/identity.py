@@ -43,8 +43,7 @@ def load_identity(key_path: Path, certificate_path: Path, ca_path: Path) -> Iden
 
     Raises:
         IdentityError: a file is missing, unreadable, of the wrong kind or open to the world; key
-        and
-            certificate do not belong together; the CA did not issue it; it is not valid today.
+            and certificate do not belong together; the CA did not issue it; it is not valid today.
     """
     key = _load_key(key_path)
     certificate = _load_certificate(certificate_path)

@@ -54,6 +54,7 @@ from p2p.transport import Admission, Channel
 if TYPE_CHECKING:
     import socket
     from collections.abc import Collection, Sequence
+    from datetime import datetime
 
     from consensus.inputs import PeerId
     from p2p.config import NetworkConfig
@@ -115,6 +116,11 @@ class Network:
     def node_id(self) -> PeerId:
         """Own node key."""
         return self._identity.node_id
+
+    @property
+    def certificate_expires_at(self) -> datetime:
+        """End of the validity of the own certificate; no peer accepts it afterwards."""
+        return self._identity.expires_at
 
     @property
     def address(self) -> tuple[str, int]:
