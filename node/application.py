@@ -2,8 +2,8 @@
 
 Consensus knows headers and digests. This module fills a block from the mempool and answers the
 questions of ``RequestVerification`` that need transactions, a clock or execution results
-(``docs/protocol.md``, rules V2, V3 and V6). Its verdict has three values: valid, never valid,
-not yet known.
+(``docs/protocol-consensus.md``, rules V2, V3 and V6). Its verdict has three values: valid, never
+valid, not yet known.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from consensus.effects import RequestProposal, RequestVerification
 from consensus.inputs import Built, Verdict
 from consensus.types import Certificate
 from consensus.validators import ValidatorSet
+from consensus.validity import EXECUTION_LAG_MAX
 from ledger.block import HEADER_VERSION, Header, block_hash
 from ledger.block_rules import UsedBefore, UsedNonces, check_body, transactions_root
 from ledger.errors import LedgerError
@@ -29,8 +30,6 @@ from node.mempool import Mempool
 
 TIME_AHEAD_MS_MAX: Final = 500
 """A block whose time is further ahead of our clock waits (rule V2)."""
-EXECUTION_LAG_MAX: Final = 8
-"""A block further above the height it certifies must be empty (rule V4)."""
 
 log = structlog.get_logger("application")
 

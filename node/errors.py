@@ -52,11 +52,12 @@ class FatalError(NodeError):
 
 
 class SubmissionRefused(NodeError):
-    """A transaction is not admitted to the mempool."""
+    """A transaction is not admitted to the mempool now; later it may be."""
 
-    def __init__(self, code: str, detail: str, *, permanent: bool) -> None:
+    permanent = False
+
+    def __init__(self, code: str, detail: str) -> None:
         """``code`` is stable; ``detail`` says what was expected and what to do."""
         self.refusal = code
         self.detail = detail
-        self.is_permanent = permanent
         super().__init__(f"{code}: {detail}")

@@ -3,8 +3,8 @@
 Cheap checks come first: is it known, is it well formed, may its sender act, is there room. Only
 then is the signature verified, in chunks and once per node. What came in over HTTP or from an
 observer is passed on to every peer; what a validator sent has been passed on by it, so a
-transaction crosses each link once. Nothing is dropped silently: every refusal has a code that
-can be queried.
+transaction crosses each link once. Nothing is dropped silently: every refusal is counted by its
+code, and can be queried by id unless anybody could have caused it.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ WASTED_MAX: Final = 1_000
 """Refused transactions of a peer that cost it a penalty: each costs us some ten microseconds, and
 an honest peer passes on a handful, when its state is ahead of ours."""
 RETRY_AFTER_S: Final = 1
+"""Some blocks later there is room again."""
 
 Publish = Callable[[Sequence[bytes], PeerId | None], None]
 """Pass transactions on to the peers that need them; the second value is where they came from."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Final, Literal, NamedTuple
 
 from ledger.transaction import DecodedTransaction
@@ -20,6 +21,7 @@ from node.errors import SubmissionRefused
 TRANSACTIONS_MAX: Final = 20_000
 """Four seconds at the rate one small machine can finalise; more would only add latency."""
 BYTES_MAX: Final = 32 * 1024 * 1024
+"""Wire bytes: nine times what that many transfers take, so only large transactions reach it."""
 SENDER_TRANSACTIONS_MAX: Final = 2_048
 """One account may fill half a block; none of its transactions waits for another one."""
 OUTCOMES_MAX: Final = 100_000
@@ -27,6 +29,7 @@ OUTCOMES_MAX: Final = 100_000
 FREE_SHARE_DIVISOR: Final = 2
 """While less than 1/2 of the space is used, an organisation may use more than its share."""
 EXPIRY_BUCKET_MS: Final = 1_000
+"""Transactions are sorted by expiry no finer than this, the interval at which it is looked at."""
 TURN_TRANSACTIONS: Final = 16
 """Transactions an organisation of weight 1 puts into a block before the next one's turn."""
 
@@ -94,8 +97,7 @@ class Mempool:
 
     def oldest(self, count: int) -> list[Entry]:
         """Return up to ``count`` transactions that have waited longest."""
-        heads = [entry for entry, _ in zip(self._by_hash.values(), range(count), strict=False)]
-        return heads
+        return list(islice(self._by_hash.values(), count))
 
     def check_room(self, transaction: DecodedTransaction, organisation: str) -> None:
         """Refuse what cannot enter, before anything expensive is done for it.
@@ -111,20 +113,17 @@ class Mempool:
                 "nonce_reserved",
                 f"nonce {body.nonce} of this sender is used by pending transaction {holder.hex()}; "
                 "choose another nonce",
-                permanent=False,
             )
         if len(self._by_hash) >= TRANSACTIONS_MAX or self.bytes + len(transaction.wire) > BYTES_MAX:
             raise SubmissionRefused(
                 "mempool_full",
                 f"{len(self._by_hash)} transactions are pending, the limit is {TRANSACTIONS_MAX}; "
                 "send again later",
-                permanent=False,
             )
         if self._per_sender.get(body.sender, 0) >= SENDER_TRANSACTIONS_MAX:
             raise SubmissionRefused(
                 "sender_quota",
                 f"this account has {SENDER_TRANSACTIONS_MAX} pending transactions; try later",
-                permanent=False,
             )
         queue = self._queues.get(organisation)
         if (
@@ -136,7 +135,6 @@ class Mempool:
                 "mempool_full",
                 f"organisation {organisation} has {len(queue)} pending transactions; its share of "
                 f"a mempool more than half full is {self._share(organisation)}; send again later",
-                permanent=False,
             )
 
     def _share(self, organisation: str) -> int:

@@ -72,6 +72,7 @@ from p2p.peers import PeerInfo
 REGOSSIP_INTERVAL_S: Final = 1.0
 """Transactions that wait longer are sent again: the first time a connection may have been down."""
 REGOSSIP_TRANSACTIONS: Final = 20
+"""Enough that the next leader has work; its block brings the others to it."""
 PENALTY_POINTS: Final = 10
 """Cost of one breach that only this layer can see, in the network's scores."""
 RECONNECT_TRANSACTIONS: Final = 1_000

@@ -65,9 +65,6 @@ VOTE: Final = b"v"
 VIEW_CERTIFICATE: Final = b"q"
 PROPOSAL: Final = b"o"
 
-TOPIC_BYTES_MAX: Final = 255
-"""Its length is one byte of the key."""
-
 SPAN_HEIGHTS: Final = 32
 """Heights that share one entry per topic. Twice as many would save a tenth of the entries of a
 chain with 100,000 accounts, and double memory (10 MB at 1,000 transactions a block) and work at
