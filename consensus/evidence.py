@@ -3,7 +3,7 @@
 Every violation of safety leaves such pairs **within one view**, so evidence is a pure function of
 two votes and the validator set of their epoch: no clocks, no heights, no other messages. Notarize
 and nullify in one view is legal: it is what a validator does when a certificate does not come.
-Normative text: ``docs/protocol-consensus.md``, Evidence.
+Normative text: ``docs/protocol-consensus.md``, The procedure, EV1.
 """
 
 from __future__ import annotations

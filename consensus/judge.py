@@ -85,7 +85,8 @@ class Judge:
         lowest_hash, block = lowest
         is_partial = block.payload is not None
         if block.verdict is Verdict.INVALID and certificate is not None and is_partial:
-            # A payload is not bound to its header: a certified block is INVALID only as a whole.
+            # Payloads are opaque here, so this one may be another block's: a certified block is
+            # INVALID only as a whole.
             gap = Gap(lowest_hash, block.header.height)
             self._catchup.fetch(gap, certificate, source)
             return Verdict.NOT_YET

@@ -4,8 +4,8 @@ A *vote* is one validator's signed statement about one view; a *certificate* is 
 votes and is provable alone. Votes are signed over a fixed 109-byte binary form, not over msgpack,
 so there is exactly one encoding and a hardware signer can parse it. The messages are msgpack arrays
 with an integer tag; consensus treats a proposal's payload (the list of transactions) as opaque
-bytes. Normative text: ``docs/protocol.md``, Consensus; source: Chan & Pass, "Simplex Consensus",
-eprint 2023/463.
+bytes. Normative text: ``docs/protocol-consensus.md``, Votes to Proposals, and Catch-up; source:
+Chan & Pass, "Simplex Consensus", eprint 2023/463.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 One task owns the engine. It takes everything that has happened since its last turn, steps the
 engine for each input, and carries out the effects in order. All ``Persist`` effects of one turn
-become one synced write, and nothing is sent before that write is on disk (``docs/protocol.md``,
-rules P1 to P4). A failed write ends the process. Timers run on the monotonic clock.
+become one synced write, and nothing is sent before that write is on disk
+(``docs/protocol-consensus.md``, rules P1 to P4). A failed write ends the process. Timers run on the
+monotonic clock.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@
     HOME/keys/node.pem, node.crt, ca.crt   identity of the channel to other nodes
     HOME/data/                the database
     HOME/signer.json          which database signed here last; kept apart on purpose
+    HOME/halt-TIME.json       evidence, written if consensus stops for good (``node.forensics``)
 
 A database is only ever made by :func:`init_home`. Opening never creates: an empty database with a
 validator's key could sign against what it signed before.

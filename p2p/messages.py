@@ -109,7 +109,7 @@ class TransactionBatch(
 class GetTransactions(
     Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=37
 ):
-    """Asks for transactions of a proposed block by their positions in it."""
+    """Asks for transactions of a proposed block by their positions in it, in ascending order."""
 
     request_id: RequestId
     block_hash: DigestField
@@ -122,7 +122,7 @@ class GetTransactions(
 class Transactions(
     Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=38
 ):
-    """Answer to GetTransactions, in the order asked; empty if the block is not known."""
+    """Answer to GetTransactions, in the order asked; empty if it cannot be given whole."""
 
     request_id: RequestId
     wires: Annotated[tuple[TransactionWire, ...], Meta(max_length=BLOCK_TRANSACTIONS_MAX)]
@@ -160,7 +160,7 @@ class ChainAnswer(
     request_id: RequestId
     blocks: Annotated[tuple[BlockWire, ...], Meta(max_length=CHAIN_BLOCKS_MAX)]
     certificate: Certificate | None
-    """Finalization of the last block, or of a descendant the receiver can link to it."""
+    """Finalization of the last block; None if no block of the answer has one of its own."""
     head: ClaimedHeight
     """Executed height of the sender; a hint how much is left, never a reason to believe
     anything."""

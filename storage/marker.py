@@ -3,7 +3,7 @@
 A validator that lost its votes could contradict them. Its database knows how often it was started,
 and so does this file; neither is enough alone, but if they disagree then one of them was lost,
 restored from a backup or copied, and the node must not vote until a quorum has proved where the
-chain is (*quarantine*, ``docs/protocol.md``, Consensus, Restart). The file is replaced atomically.
+chain is (*quarantine*, ``docs/protocol-consensus.md``, Restart). The file is replaced atomically.
 What it cannot see: a database restored from a copy made since the last start.
 """
 

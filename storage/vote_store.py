@@ -3,7 +3,7 @@
 ``persist`` carries out the engine's ``Persist``: the batch is written with ``sync`` before the
 vote leaves, so no peer ever holds a vote that this disk does not. ``store`` carries out ``Store``;
 its loss costs a fetch. Votes may be forgotten only below a sign floor that is on disk (rule P5 of
-``docs/protocol.md``, Consensus): ``prune`` raises the floor in the batch that deletes them.
+``docs/protocol-consensus.md``): ``prune`` raises the floor in the batch that deletes them.
 """
 
 from __future__ import annotations
