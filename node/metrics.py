@@ -183,8 +183,9 @@ class P2pMetrics:
         """Label: ``in`` or ``out``."""
         self.bytes = make.counter("bytes", "Frame bytes", "direction")
         self.rtt_seconds = make.gauge("rtt_seconds", "Round-trip time", "peer")
-        self.certificate_expiry_seconds = make.gauge(
-            "certificate_expiry_seconds", "When the own channel certificate expires, Unix time"
+        self.certificate_expiry_timestamp_seconds = make.gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When the own channel certificate expires, Unix time",
         )
         self.dropped = make.counter("dropped", "Messages and peers dropped", "reason")
         self.blocks_behind = make.gauge("blocks_behind", "Highest peer's height minus own")

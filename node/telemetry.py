@@ -87,7 +87,9 @@ class Telemetry:
     def _refresh_p2p(self) -> None:
         node, metrics = self._node, self._metrics.p2p
         peers = node.network.peers()
-        metrics.certificate_expiry_seconds.set(node.network.certificate_expires_at.timestamp())
+        metrics.certificate_expiry_timestamp_seconds.set(
+            node.network.certificate_expires_at.timestamp()
+        )
         metrics.peers.set(sum(peer.is_connected for peer in peers))
         highest = max([peer.height or 0 for peer in peers if peer.is_connected], default=0)
         metrics.blocks_behind.set(max(0, highest - node.progress.height))
