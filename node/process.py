@@ -120,6 +120,8 @@ async def _serve(node: Node, view: View, *, watch_parent: bool) -> None:
             lag = group.create_task(_measure_lag(metrics), name="lag")
             watcher = group.create_task(_watch_parent(stop, watch_parent), name="parent")
             log.info("started", chain_id=node.chain_id.hex(), height=node.progress.height)
+            if node.home.quarantine is not None:
+                log.warning("quarantined", reason=node.home.quarantine)
             await stop.wait()
             log.info("stopping", height=node.progress.height)
             deadline = loop.call_later(STOP_SECONDS_MAX, os._exit, 1)
