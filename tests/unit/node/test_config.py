@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from node.config import PeerEntry, load_config
+from node.config import (
+    ConsensusConfig,
+    HttpConfig,
+    LogConfig,
+    P2pConfig,
+    PeerEntry,
+    load_config,
+)
 from node.errors import ConfigError
 
 NODE_ID = "ab" * 32
+OPERATIONS = Path(__file__).parents[3] / "docs" / "operations.md"
 
 
 def write(home: Path, text: str) -> Path:
@@ -91,3 +100,15 @@ def test_broken_toml_is_a_config_error(tmp_path: Path, text: str) -> None:
 def test_a_missing_file_says_how_to_make_one(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="mbi node init"):
         load_config(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("section", "settings"),
+    [("http", HttpConfig), ("p2p", P2pConfig), ("consensus", ConsensusConfig), ("log", LogConfig)],
+)
+def test_every_setting_is_described_with_its_default(section: str, settings: type) -> None:
+    rows = [row for row in OPERATIONS.read_text().splitlines() if row.startswith("|")]
+    for setting in fields(settings):
+        (row,) = (row for row in rows if f"`{section}.{setting.name}`" in row)
+        if setting.default:
+            assert str(setting.default) in row.split("|")[2]
