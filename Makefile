@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.11   interpreter to build the environment from
 #   VENV=.venv-3.11     where the environment lives, to keep one per Python version
-#   ARGS="..."          extra flags for the command behind dev, test, cluster and bench
+#   ARGS="..."          extra flags for the command behind dev, test, cluster, compose-test and bench
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -36,7 +36,7 @@ FIND_PYTHON = found=; \
 
 .PHONY: help
 help: ## list the tasks
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup
 setup: $(STAMP) ## create the virtual environment with everything in it
@@ -77,6 +77,10 @@ test: setup ## every test: unit, property, contract, simulation, cluster
 .PHONY: cluster
 cluster: setup ## only the tests that run real node processes
 	$(BIN)/pytest -m cluster $(ARGS)
+
+.PHONY: compose-test
+compose-test: setup ## the compose network on a Docker engine, which must be there
+	$(BIN)/pytest -m docker tests/docker $(ARGS)
 
 .PHONY: simulate
 simulate: setup ## run simulator seeds: SEEDS=0..2000 JOBS=2

@@ -13,6 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from mbi.localnet.topology import CONTAINERS_MAX
+
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 DECLARED = [
@@ -119,6 +121,19 @@ def test_files_beside_the_code_are_installed_with_it() -> None:
     }
     assert beside - installed == set()
     assert len(tops) == 6
+
+
+def test_image_and_compose_file_carry_the_version_of_the_package() -> None:
+    version = PROJECT["version"]
+    compose = (ROOT / "docker-compose.yml").read_text()
+    assert f'image.version="{version}"' in (ROOT / "Dockerfile").read_text()
+    assert re.findall(r"^  image: (.*)$", compose, re.MULTILINE) == [
+        f"${{MBI_IMAGE:-mbi-node:{version}}}"
+    ]
+
+
+def test_image_has_a_place_for_the_home_of_every_node() -> None:
+    assert f"$(seq 1 {CONTAINERS_MAX})" in (ROOT / "Dockerfile").read_text()
 
 
 def test_every_task_of_the_makefile_says_what_it_does() -> None:

@@ -1,0 +1,131 @@
+"""The compose network does what the README says: starts, finalises, halts, resumes, disappears."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from typing import Final
+
+import pytest
+
+from ledger.crypto import SigningKey
+from ledger.types import Digest
+from mbi.sync_client import Client
+from mbi.wallet import Wallet
+from tests.cluster.waiting import wait_until
+from tests.docker.compose import NODES, OBSERVER, VALIDATORS, ComposeNetwork
+from tests.docker.conftest import READY_S
+
+pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
+
+FINAL_S: Final = 10.0
+HALTED_S: Final = 2.0
+"""How long no block may appear: many times what a block takes with a quorum."""
+RESUMED_S: Final = 10.0
+"""From the start of the containers that were missing until the next block."""
+HEALTHY_S: Final = 60.0
+"""The engine looks every ten seconds, and may have looked just before the node was ready."""
+
+
+def client(network: ComposeNetwork) -> Client:
+    """Return a client of the published port."""
+    return Client(f"http://127.0.0.1:{network.port}")
+
+
+def transfer(network: ComposeNetwork) -> bytes:
+    """Sign a transfer from the first funded account to the second."""
+    document = network.network_file()
+    sender, receiver = document["accounts"][:2]
+    key = SigningKey.from_seed(bytes.fromhex(sender["private_key"]))
+    wallet = Wallet(Digest(bytes.fromhex(document["chain_id"])), [key])
+    return wallet.transfer(sender["asset"], receiver["address"], 1).wire
+
+
+def finalise(network: ComposeNetwork) -> str:
+    """Post a transfer to the published port and return its id when the observer has it final."""
+    answer = client(network).submit_and_wait(transfer(network), FINAL_S)
+    assert answer.status == "finalized", answer.document
+    return answer.id
+
+
+def has_final(network: ComposeNetwork, identifier: str, service: str) -> bool:
+    """Tell whether a node has executed the transaction."""
+    answer = network.ask(service, f"/v1/transactions/{identifier}")
+    return answer.status == 200 and answer.document["status"] == "finalized"
+
+
+def is_healthy(network: ComposeNetwork, service: str) -> bool:
+    """Tell whether the engine found the node ready by the image's health check."""
+    return bool(network.inspect(service)["State"]["Health"]["Status"] == "healthy")
+
+
+def test_every_node_is_healthy_for_the_engine(network: ComposeNetwork) -> None:
+    for service in NODES:
+        wait_until(f"{service} is healthy", HEALTHY_S, partial(is_healthy, network, service))
+
+
+def test_transaction_posted_to_the_published_port_is_final_on_every_node(
+    network: ComposeNetwork,
+) -> None:
+    identifier = finalise(network)
+    for service in NODES:
+        wait_until(f"{service} has it", FINAL_S, partial(has_final, network, identifier, service))
+    height = network.get(f"/v1/transactions/{identifier}").document["height"]
+    blocks = [network.ask(service, f"/v1/blocks/{height}").document for service in NODES]
+    assert len({block["hash"] for block in blocks}) == 1
+
+
+def test_network_goes_on_without_one_validator(network: ComposeNetwork) -> None:
+    network.compose("stop", "com-1")
+    identifier = finalise(network)
+    for service in ("gov-1", "gov-2", "com-2"):
+        wait_until(f"{service} has it", FINAL_S, partial(has_final, network, identifier, service))
+    network.compose("start", "com-1")
+    wait_until("com-1 caught up", READY_S, partial(has_final, network, identifier, "com-1"))
+
+
+def test_network_halts_without_two_names_them_and_resumes(network: ComposeNetwork) -> None:
+    """C14: without a quorum nothing becomes final; the missing are named; then it goes on."""
+    finalise(network)
+    stopped = ("gov-2", "com-2")
+    network.compose("stop", *stopped)
+
+    def names_the_missing(service: str) -> bool:
+        consensus = network.ask(service, "/v1/consensus").document
+        return sorted(consensus["missing"]) == sorted(stopped) and bool(consensus["halted"])
+
+    for service in (*VALIDATORS[:2], OBSERVER):
+        wait_until(f"{service} names them", FINAL_S, partial(names_the_missing, service))
+        readiness = network.ask(service, "/readyz")
+        assert readiness.status == 503
+        quorum = next(one for one in readiness.document["checks"] if one["name"] == "quorum")
+        assert all(name in quorum["detail"] for name in stopped)
+
+    height = network.get("/v1/status").document["height"]
+    answer = client(network).submit(transfer(network), HALTED_S)
+    assert answer.status == "pending"
+    assert network.get("/v1/status").document["height"] == height
+
+    network.compose("start", *stopped)
+    wait_until("resumed", RESUMED_S, partial(has_final, network, answer.id, OBSERVER))
+
+
+def test_chain_and_keys_survive_the_removal_of_the_containers(network: ComposeNetwork) -> None:
+    identifier = finalise(network)
+    before = network.network_file()
+    network.compose("down")
+    network.up()
+    wait_until("ready", READY_S, lambda: network.get("/readyz").status == 200)
+    assert network.network_file() == before
+    for service in NODES:
+        assert has_final(network, identifier, service)
+
+
+def test_removing_the_network_leaves_nothing(image: None) -> None:
+    network = ComposeNetwork(f"mbi-gone-{os.getpid()}")
+    try:
+        network.up()
+        assert len(network.remains()) > len(NODES)
+    finally:
+        network.down()
+    assert network.remains() == []
