@@ -1,4 +1,4 @@
-"""The files of a benchmark: numbers in ``result.json``, transactions in ``latencies.csv``."""
+"""The files of a benchmark: ``result.json``, ``report.html`` made from it, ``latencies.csv``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any, Final
 
+from mbi.bench.html import report_html
 from mbi.bench.load import ACCEPTED, REJECTED, UNANSWERED
 from mbi.bench.runner import Run
 
@@ -21,13 +22,15 @@ _OUTCOMES: Final = {
 
 def write_report(directory: Path, run: Run) -> None:
     """Write all files; an older report in the directory is replaced."""
-    directory.mkdir(parents=True, exist_ok=True)
-    _write_json(directory, run.result)
+    write_result(directory, run.result)
     _write_latencies(directory / "latencies.csv", run)
 
 
-def _write_json(directory: Path, result: dict[str, Any]) -> None:
+def write_result(directory: Path, result: dict[str, Any]) -> None:
+    """Write the numbers and the page that shows them."""
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    (directory / "report.html").write_text(report_html(result), encoding="utf-8")
 
 
 def _write_latencies(path: Path, run: Run) -> None:

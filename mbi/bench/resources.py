@@ -50,6 +50,8 @@ class NodeRecord:
     """The samples of one node."""
 
     samples: list[Sample] = field(default_factory=list)
+    down_s: list[float] = field(default_factory=list)
+    """Moments at which the node had no process."""
     restarts: int = 0
     _pid: int | None = None
     _ended_cpu_s: float = 0.0
@@ -91,16 +93,21 @@ class NodeRecord:
         }
 
     def series(self, started_s: float) -> list[dict[str, Any]]:
-        """Return processor use (1.0 is one core) and memory over time."""
-        return [
+        """Return processor use (1.0 is one core) and memory over time; None while it was down."""
+        pairs = itertools.pairwise(self.samples)
+        rows: list[dict[str, Any]] = [
             {
                 "s": round(after.at_s - started_s, 2),
                 "cpu": round((after.cpu_s - before.cpu_s) / (after.at_s - before.at_s), 3),
                 "rss_mib": round(after.rss_bytes / 1024**2, 1),
             }
-            for before, after in itertools.pairwise(self.samples)
+            for before, after in pairs
             if after.at_s > before.at_s
         ]
+        gaps = [
+            {"s": round(at_s - started_s, 2), "cpu": None, "rss_mib": None} for at_s in self.down_s
+        ]
+        return sorted([*rows, *gaps], key=lambda row: row["s"])
 
 
 class Meter:
@@ -111,10 +118,14 @@ class Meter:
         self.records = [NodeRecord() for _ in nodes]
 
     def sample(self) -> None:
-        """Read every node once; one that is down at the moment is left out."""
+        """Read every node of this machine once."""
         for node, record in zip(self._nodes, self.records, strict=True):
-            usage = None if node.process is None else read_usage(node.process)
-            if usage is not None:
+            if node.process is None:
+                continue
+            usage = read_usage(node.process)
+            if usage is None:
+                record.down_s.append(time.monotonic())
+            else:
                 record.add(time.monotonic(), usage)
 
     async def run(self) -> None:

@@ -42,8 +42,8 @@ DEFINITIONS: Final = {
     "unknown": "sent, not refused, and not final when nothing was pending any more",
     "cpu": "user and system time of the node processes from just before the load to the end of the "
     "drain, by the finalized transactions; the load generator is counted apart",
-    "stages": "elapsed time that the node counts for a stage (mbi_node_*_seconds at /metrics), by the "
-    "finalized transactions; includes waiting for the disk and for the interpreter",
+    "stages": "elapsed time that the node counts for a stage (mbi_node_*_seconds at /metrics), by "
+    "the finalized transactions; includes waiting for the disk and for the interpreter",
     "loop_lag": "delay of a timer on the node's event loop; upper bound of the histogram's class",
 }
 
@@ -106,6 +106,10 @@ def make_result(measured: Measured) -> dict[str, Any]:
             **rates,
             "operations_per_s": None if per_s is None else per_s * operations,
             "finalized_of_offered": None if not plan.rate or per_s is None else per_s / plan.rate,
+        },
+        "steady_window": {
+            "from_s": round(window[0] - sent.started_s, 3),
+            "to_s": round(window[1] - sent.started_s, 3),
         },
         "latency_ms": latency_summary(sent.intended_s, watch.final_s, window),
         "transactions": {**counts, "failed_by_code": dict(sorted(failed_by_code.items()))},

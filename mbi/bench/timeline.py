@@ -25,8 +25,9 @@ def seconds(
 ) -> list[dict[str, Any]]:
     """Return one row per second since the first request was due.
 
-    Latencies stand in the second in which their transaction was due, blocks and finalized
-    transactions in the second in which they were observed.
+    The rows end when nothing was offered and nothing of ours became final any more. Latencies stand
+    in the second in which their transaction was due, blocks and finalized transactions in the
+    second in which they were observed.
     """
     offered: dict[int, int] = {}
     latencies: dict[int, list[float]] = {}
@@ -41,7 +42,8 @@ def seconds(
     for block in blocks:
         seen.setdefault(math.floor(block.observed_s - started_s), []).append(block)
     gaps = _gaps_ms(blocks)
-    last = max([*offered, *seen], default=-1)
+    busy = (second for second, found in seen.items() if any(block.ours for block in found))
+    last = max([*offered, *busy], default=-1)
     return [
         {
             "s": second,

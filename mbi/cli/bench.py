@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+import sys
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from mbi.bench.compare import compare, load_result
 from mbi.bench.plan import Plan
-from mbi.bench.report import write_report
+from mbi.bench.ramp import Limits, Step, find_knee, ramp_result, step_of
+from mbi.bench.report import write_report, write_result
 from mbi.bench.runner import Run, run_benchmark
 from mbi.bench.workload import WORKLOADS
 from mbi.cli.base import MbiGroup, Session, any_path, pass_session
 from mbi.cli.bench_network import Choice, network_options, network_up
-from mbi.cli.bench_output import BenchDisplay, show_run
+from mbi.cli.bench_output import BenchDisplay, show_comparison, show_ramp, show_run, show_step
 from mbi.cli.output import Output
 from mbi.errors import IntegrityViolation, UsageError
 
 RATE_DEFAULT: Final = 500.0
+P99_MS_DEFAULT: Final = 2000.0
+"""A queue that takes two seconds to pass only grows."""
 SENDERS_DEFAULT: Final = 250
 BATCH_MAX: Final = 1000
 """What a node takes in one request."""
@@ -119,12 +126,18 @@ def run(
         raise UsageError(f"--kill-at {kill_at:g} must be less than --duration {duration:g}")
     plan = Plan(rate, closed, duration, batch, senders, workload, accounts, kill_at)
     measured = run_fast(_measure(session.output, choose(), plan))
+    measured.result["command"] = command_line()
     directory = report or default_directory()
     write_report(directory, measured)
     session.output.document(measured.result)
     show_run(session.output, measured.result, directory)
     if not measured.integrity.passed:
         raise IntegrityViolation("; ".join(measured.integrity.problems[:3]))
+
+
+def command_line() -> str:
+    """Return the command that repeats this measurement."""
+    return shlex.join(["mbi", *sys.argv[1:]])
 
 
 def default_directory() -> Path:
@@ -148,3 +161,104 @@ async def _measure(output: Output, choice: Choice, plan: Plan) -> Run:
     async with network_up(output, choice) as bed:
         with output.progress() as progress:
             return await run_benchmark(bed.target, plan, BenchDisplay(output, progress), bed.start)
+
+
+@bench.command("ramp")
+@click.option(
+    "--from",
+    "start",
+    type=click.FloatRange(min=1),
+    default=RATE_DEFAULT,
+    show_default=True,
+    help="First rate, transactions per second.",
+)
+@click.option(
+    "--p99",
+    type=click.FloatRange(min=1),
+    default=P99_MS_DEFAULT,
+    show_default=True,
+    help="Highest latency p99 that still counts as carried, in milliseconds.",
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=1, max=400),
+    default=10.0,
+    show_default=True,
+    help="Of each step, in seconds.",
+)
+@load_options
+@click.option("--report", type=any_path(), help="Directory for the report (default: bench-TIME).")
+@pass_session
+@network_options
+def ramp(
+    session: Session,
+    /,
+    choose: Callable[[], Choice],
+    start: float,
+    p99: float,
+    duration: float,
+    batch: int,
+    workload: str,
+    senders: int,
+    accounts: int,
+    report: Path | None,
+) -> None:
+    r"""Raise the rate step by step until the network no longer carries it.
+
+    A rate is carried while at least 95 % of what is offered becomes final in the steady window and
+    the 99th percentile of latency stays below --p99. Every step is a whole run with its own
+    integrity check; exit code 5 if one fails.
+
+    \b
+    Examples:
+      mbi bench ramp --report out
+      mbi bench ramp --from 2000 --duration 20 --validators 1
+    """
+    plan = Plan(start, None, duration, batch, senders, workload, accounts)
+    limits = Limits(p99)
+    results, steps = run_fast(_ramp(session.output, choose(), plan, limits))
+    result = {**ramp_result(results, steps, limits), "command": command_line()}
+    directory = report or default_directory()
+    write_result(directory, result)
+    session.output.document(result)
+    show_ramp(session.output, result, directory)
+    if not all(step.integrity_passed for step in steps):
+        raise IntegrityViolation("; ".join(results[-1]["integrity"]["problems"][:3]))
+
+
+@bench.command("compare")
+@click.argument("a", type=any_path())
+@click.argument("b", type=any_path())
+@pass_session
+def compare_command(session: Session, /, a: Path, b: Path) -> None:
+    """Show the main figures of two results and their ratios, B by A.
+
+    A and B are files result.json or directories of reports. It says when machine, parameters or
+    versions differ; the exit code is 0 whatever the figures are.
+    """
+    found = compare(load_result(a), load_result(b))
+    session.output.document(found.to_json())
+    show_comparison(session.output, found)
+
+
+async def _ramp(
+    output: Output, choice: Choice, plan: Plan, limits: Limits
+) -> tuple[list[dict[str, Any]], list[Step]]:
+    """Return the results of all runs, and what each means."""
+    results: list[dict[str, Any]] = []
+    async with network_up(output, choice) as bed:
+        with output.progress() as progress:
+            display = BenchDisplay(output, progress)
+
+            async def measure(rate: float) -> Step:
+                # The state grows once, before the first step.
+                accounts = 0 if results else plan.accounts
+                step_plan = replace(plan, rate=rate, accounts=accounts)
+                measured = await run_benchmark(bed.target, step_plan, display)
+                results.append(measured.result)
+                step = step_of(measured.result, limits)
+                show_step(output, step)
+                return step
+
+            steps = await find_knee(plan.rate or RATE_DEFAULT, measure)
+    return results, steps

@@ -7,6 +7,9 @@ from typing import Any
 
 from rich.progress import Progress, TaskID
 
+from mbi.bench.compare import Comparison
+from mbi.bench.ramp import Step
+from mbi.bench.svg import figure
 from mbi.cli.output import Output
 
 
@@ -63,6 +66,75 @@ def show_run(output: Output, result: dict[str, Any], directory: Path) -> None:
             for node in result["nodes"]
         ),
     )
+
+
+def show_step(output: Output, step: Step) -> None:
+    """Tell about one step of a ramp, on stderr."""
+    output.note(
+        f"  {step.offered_per_s:,.0f}/s offered: {_number(step.finalized_per_s, '/s')} finalized, "
+        f"p99 {_number(step.p99_ms, 'ms')}, {'carried' if step.holds else 'NOT carried'}"
+    )
+
+
+def show_ramp(output: Output, result: dict[str, Any], directory: Path) -> None:
+    """Print the steps of a ramp and its knee."""
+    output.table(
+        (
+            "offered /s",
+            "finalized /s",
+            "share",
+            "p50 ms",
+            "p99 ms",
+            "rejected",
+            "cpu us",
+            "carried",
+        ),
+        (
+            (
+                *(
+                    figure(step[name])
+                    for name in (
+                        "offered_per_s",
+                        "finalized_per_s",
+                        "finalized_of_offered",
+                        "p50_ms",
+                        "p99_ms",
+                        "rejected",
+                        "cpu_us_per_transaction",
+                    )
+                ),
+                step["holds"],
+            )
+            for step in sorted(result["steps"], key=lambda step: float(step["offered_per_s"]))
+        ),
+    )
+    knee = result["knee"]["offered_per_s"]
+    passed = all(step["integrity_passed"] for step in result["steps"])
+    output.fields(
+        {
+            "highest rate carried": _number(knee, "/s") or "none: begin lower with --from",
+            "integrity": "passed" if passed else "VIOLATED",
+            "report": directory / "report.html",
+        }
+    )
+
+
+def show_comparison(output: Output, comparison: Comparison) -> None:
+    """Print figures, ratios and warnings."""
+    output.table(
+        ("figure", "A", "B", "B by A"),
+        (
+            (
+                row.name,
+                figure(row.a),
+                figure(row.b),
+                None if row.ratio is None else f"{row.ratio:.3f}",
+            )
+            for row in comparison.rows
+        ),
+    )
+    for difference in comparison.differences:
+        output.warn(difference)
 
 
 def _number(value: Any, unit: str) -> str | None:
