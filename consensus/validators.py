@@ -19,13 +19,11 @@ from msgspec import Meta, Struct
 
 from consensus.errors import InvalidValidatorSet
 from consensus.types import VALIDATORS_MAX
+from ledger.text import NAME_BYTES_MAX
 from ledger.types import Digest, PublicKey, PublicKeyField
 
 VALIDATOR_SET_TAG: Final = b"MBI-VSET-v1".ljust(16, b"\0")
 """Domain tag in front of every hashed validator set."""
-
-NAME_BYTES_MAX: Final = 64
-"""Longest name of a validator or organisation; they are shown in tables."""
 
 
 class Chamber(IntEnum):

@@ -102,7 +102,7 @@ class View:
         names = [validator.name for validator in self.validators()]
         missing = ", ".join(sorted(names[index] for index in consensus.missing))
         behind = max(0, self._network_height() - node.progress.height)
-        quorum = 2 * len(names) // 3 + 1
+        quorum = self.validators().missing_for_quorum(0).members
         shortfall = consensus.shortfall
         lacking = (
             f"missing: {missing}; a quorum needs {shortfall.members} more "

@@ -53,11 +53,6 @@ class Listener:
         self._handshakes: dict[asyncio.Task[None], None] = {}
         """In order of arrival."""
 
-    @property
-    def handshakes(self) -> int:
-        """How many are in progress."""
-        return len(self._handshakes)
-
     async def run(self) -> None:
         """Accept until cancelled."""
         loop = asyncio.get_running_loop()

@@ -17,14 +17,12 @@ from msgspec import Meta, Struct
 
 from consensus.types import Certificate, ConsensusMessage
 from ledger.block import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX
+from ledger.records import TRANSACTION_BYTES_MAX
 from ledger.types import DigestField, PublicKeyField
 from p2p.errors import MalformedMessage, NonCanonicalMessage, UnknownMessage
 
 PROTOCOL_VERSION: Final = 1
 """Version of this message set; the hello carries the range a node speaks."""
-
-TRANSACTION_BYTES_MAX: Final = 64 * 1024
-"""Largest transaction of any network; a genesis may set less."""
 
 BLOCK_WIRE_BYTES_MAX: Final = BLOCK_BYTES_MAX + 48 * 1024
 """Largest encoded block: transactions, 5 bytes around each of 4096, a 16 KiB certificate, the

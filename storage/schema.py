@@ -149,13 +149,8 @@ def at_height(prefix: bytes, height: int) -> bytes:
     return prefix + encode_height(height)
 
 
-def encode_location(location: Location) -> bytes:
-    """Return the 10 bytes of the transaction index."""
-    return _LOCATION.pack(location.height, location.index)
-
-
 def decode_location(data: bytes) -> Location:
-    """Read what :func:`encode_location` wrote."""
+    """Read an entry of the transaction index: an encoded height and one of :data:`INDEX`."""
     height, index = _LOCATION.unpack(data)
     return Location(Height(height), index)
 

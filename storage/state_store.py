@@ -55,11 +55,6 @@ class StateStore:
         """Return a page of the tree over the executed blocks."""
         return self._store.get(HISTORY_PAGE + key)
 
-    def history_pages(self) -> Iterator[tuple[bytes, bytes]]:
-        """Iterate over all pages of that tree in ascending order of keys."""
-        for key, page in self._store.iterate(*whole(HISTORY_PAGE)):
-            yield key[len(HISTORY_PAGE) :], page
-
     def _record(self, data: bytes) -> StateRecord:
         try:
             return _decode(data)
