@@ -2,7 +2,7 @@
 
 All keys are Ed25519. A node's certificate carries its node key, which the other side compares with
 the registered one after the handshake; the authority only keeps strangers out
-(``docs/protocol.md``, Channels). Certificates are not secret and not part of the genesis.
+(``docs/network.md``, Transport). Certificates are not secret and not part of the genesis.
 """
 
 from __future__ import annotations
