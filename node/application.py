@@ -27,6 +27,7 @@ from ledger.transaction import DecodedTransaction
 from ledger.types import DIGEST_BYTES, ZERO_DIGEST, Digest, Height, TimeMs, View
 from node.block_pool import BlockPool, PoolBlock, PoolFull
 from node.mempool import Mempool
+from node.pacing import BlockPacer
 
 TIME_AHEAD_MS_MAX: Final = 500
 """A block whose time is further ahead of our clock waits (rule V2)."""
@@ -71,6 +72,7 @@ class Application:
         now_ms: Callable[[], TimeMs],
     ) -> None:
         """Take ``used`` for the executed blocks and ``pool`` for those above them."""
+        self.pacer = BlockPacer(genesis.parameters.block_transactions_max)
         self._parameters = genesis.parameters
         self._chain_id = chain_id
         self._validators = validators
@@ -135,7 +137,7 @@ class Application:
         ancestors = list(self._pool.ancestors(parent_hash))
         latest = time_ms + self._parameters.validity_window_ms
         chosen = self._mempool.select(
-            self._parameters.block_transactions_max,
+            self.pacer.limit,
             self._parameters.block_bytes_max,
             [block.hashes for block in ancestors],
         )

@@ -146,7 +146,7 @@ class Intake:
 
     def _examine_heard(self, peer: PeerId, wire: bytes) -> _Heard | None:
         """Examine a peer's transaction; what no honest peer passes on, or too much of, costs it."""
-        examined = self._examine(wire)
+        examined = self._examine(wire, from_peer=True)
         if not isinstance(examined, SubmitResult):
             return _Heard(peer, *examined)
         if examined.id is None:
@@ -175,7 +175,8 @@ class Intake:
         for heard, holds in zip(group, verdicts, strict=True):
             if not holds:
                 self._penalise(heard.peer, InvalidSignature.code)
-            if self._admit(heard.transaction, heard.organisation, holds).status == "accepted":
+            result = self._admit(heard.transaction, heard.organisation, holds, from_peer=True)
+            if result.status == "accepted":
                 admitted.setdefault(heard.peer, []).append(heard.transaction)
         for peer, transactions in admitted.items():
             self._announce(transactions, peer)
@@ -249,7 +250,9 @@ class Intake:
 
     # ------------------------------------------------------------------ steps
 
-    def _examine(self, wire: bytes) -> SubmitResult | tuple[DecodedTransaction, str]:
+    def _examine(
+        self, wire: bytes, *, from_peer: bool = False
+    ) -> SubmitResult | tuple[DecodedTransaction, str]:
         """Do every check that costs less than a signature."""
         now_ms = self._now_ms()
         try:
@@ -269,7 +272,7 @@ class Intake:
         sender = state.account(transaction.transaction.sender)
         organisation = "" if sender is None else sender.organisation
         try:
-            self._mempool.check_room(transaction, organisation)
+            self._mempool.check_room(transaction, organisation, from_peer=from_peer)
         except SubmissionRefused as refusal:
             return self._refuse_for_now(transaction.id, refusal)
         return transaction, organisation
@@ -303,7 +306,12 @@ class Intake:
         return [all(tuple(islice(position, count))) for count in counts]
 
     def _admit(
-        self, transaction: DecodedTransaction, organisation: str, holds: bool
+        self,
+        transaction: DecodedTransaction,
+        organisation: str,
+        holds: bool,
+        *,
+        from_peer: bool = False,
     ) -> SubmitResult:
         if not holds:
             detail = (
@@ -317,7 +325,8 @@ class Intake:
         if settled is not None:
             return settled
         try:
-            is_new = self._mempool.add(transaction, organisation, self._now_ms())
+            now_ms = self._now_ms()
+            is_new = self._mempool.add(transaction, organisation, now_ms, from_peer=from_peer)
         except SubmissionRefused as refusal:
             return self._refuse_for_now(transaction.id, refusal)
         if not is_new:

@@ -28,6 +28,8 @@ OUTCOMES_MAX: Final = 100_000
 """Remembered reasons for dropped transactions; the oldest are forgotten first."""
 FREE_SHARE_DIVISOR: Final = 2
 """While less than 1/2 of the space is used, an organisation may use more than its share."""
+PEER_ROOM_DIVISOR: Final = 4
+"""Transactions that a peer has admitted find 1/4 more room than those that come in here."""
 EXPIRY_BUCKET_MS: Final = 1_000
 """Transactions are sorted by expiry no finer than this, the interval at which it is looked at."""
 TURN_TRANSACTIONS: Final = 16
@@ -99,8 +101,13 @@ class Mempool:
         """Return up to ``count`` transactions that have waited longest."""
         return list(islice(self._by_hash.values(), count))
 
-    def check_room(self, transaction: DecodedTransaction, organisation: str) -> None:
+    def check_room(
+        self, transaction: DecodedTransaction, organisation: str, *, from_peer: bool = False
+    ) -> None:
         """Refuse what cannot enter, before anything expensive is done for it.
+
+        What a peer has admitted gets a quarter more room than what comes in here: if the others
+        refused it, its block would have to be fetched when they can least afford it.
 
         Raises:
             SubmissionRefused: ``mempool_full`` or ``sender_quota``, both temporary, or
@@ -114,13 +121,18 @@ class Mempool:
                 f"nonce {body.nonce} of this sender is used by pending transaction {holder.hex()}; "
                 "choose another nonce",
             )
-        if len(self._by_hash) >= TRANSACTIONS_MAX or self.bytes + len(transaction.wire) > BYTES_MAX:
+
+        def room(limit: int) -> int:
+            return limit + limit // PEER_ROOM_DIVISOR if from_peer else limit
+
+        pending, size = len(self._by_hash), self.bytes + len(transaction.wire)
+        if pending >= room(TRANSACTIONS_MAX) or size > room(BYTES_MAX):
             raise SubmissionRefused(
                 "mempool_full",
-                f"{len(self._by_hash)} transactions are pending, the limit is {TRANSACTIONS_MAX}; "
-                "send again later",
+                f"{pending} transactions are pending, the limit is {TRANSACTIONS_MAX}; send again "
+                "later",
             )
-        if self._per_sender.get(body.sender, 0) >= SENDER_TRANSACTIONS_MAX:
+        if self._per_sender.get(body.sender, 0) >= room(SENDER_TRANSACTIONS_MAX):
             raise SubmissionRefused(
                 "sender_quota",
                 f"this account has {SENDER_TRANSACTIONS_MAX} pending transactions; try later",
@@ -128,8 +140,8 @@ class Mempool:
         queue = self._queues.get(organisation)
         if (
             queue is not None
-            and len(self._by_hash) * FREE_SHARE_DIVISOR >= TRANSACTIONS_MAX
-            and len(queue) >= self._share(organisation)
+            and pending * FREE_SHARE_DIVISOR >= TRANSACTIONS_MAX
+            and len(queue) >= room(self._share(organisation))
         ):
             raise SubmissionRefused(
                 "mempool_full",
@@ -141,7 +153,14 @@ class Mempool:
         weight = self._weights.get(organisation, 1)
         return max(1, TRANSACTIONS_MAX * weight // self._weight_total)
 
-    def add(self, transaction: DecodedTransaction, organisation: str, now_ms: TimeMs) -> bool:
+    def add(
+        self,
+        transaction: DecodedTransaction,
+        organisation: str,
+        now_ms: TimeMs,
+        *,
+        from_peer: bool = False,
+    ) -> bool:
         """Put a checked transaction into the set; False if its id is pending already.
 
         Raises:
@@ -149,7 +168,7 @@ class Mempool:
         """
         if transaction.id in self._by_id:
             return False
-        self.check_room(transaction, organisation)
+        self.check_room(transaction, organisation, from_peer=from_peer)
         entry = Entry(transaction, organisation, now_ms)
         self._by_hash[transaction.wire_hash] = entry
         self._by_id[transaction.id] = entry

@@ -339,7 +339,9 @@ class Node:
 
     def _watch(self, effects: list[Effect]) -> None:
         view = self.driver.engine.view
-        self._stages.watch(effects, view)
+        seconds = self._stages.watch(effects, view)
+        if seconds is not None:
+            self.application.pacer.observe(seconds)
         if view != self._worked_view:
             # Blocks of the views before may be dead now, and their transactions waiting again.
             self._worked_view = view

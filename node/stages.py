@@ -27,8 +27,11 @@ class StageClock:
         self._proposed_s: OrderedDict[View, float] = OrderedDict()
         self._view = View(0)
 
-    def watch(self, effects: list[Effect], view: View) -> None:
-        """Note what a turn of the engine asked for, and the view in which it ended."""
+    def watch(self, effects: list[Effect], view: View) -> float | None:
+        """Note what a turn of the engine asked for, and the view in which it ended.
+
+        Returns how long the view that was left had taken since its proposal, None if none was left.
+        """
         now_s = time.monotonic()
         for effect in effects:
             if isinstance(effect, RequestProposal):
@@ -37,16 +40,19 @@ class StageClock:
                 self._start(effect.header.view, now_s)
             elif isinstance(effect, Finalize):
                 self._observe("finalization", effect.certificate.view, now_s)
-        if view != self._view:
-            self._observe("notarization", self._view, now_s)
-            self._view = view
+        if view == self._view:
+            return None
+        left, self._view = self._view, view
+        return self._observe("notarization", left, now_s)
 
     def _start(self, view: View, now_s: float) -> None:
         self._proposed_s.setdefault(view, now_s)
         if len(self._proposed_s) > VIEWS_MAX:
             self._proposed_s.popitem(last=False)
 
-    def _observe(self, stage: str, view: View, now_s: float) -> None:
+    def _observe(self, stage: str, view: View, now_s: float) -> float | None:
         started_s = self._proposed_s.get(view)
-        if started_s is not None:
-            self._metrics.stage_seconds.labels(stage).observe(now_s - started_s)
+        if started_s is None:
+            return None
+        self._metrics.stage_seconds.labels(stage).observe(now_s - started_s)
+        return now_s - started_s

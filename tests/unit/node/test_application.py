@@ -12,6 +12,7 @@ import pytest
 from consensus.effects import RequestProposal, RequestVerification
 from consensus.genesis import validator_set_of
 from consensus.inputs import Verdict
+from consensus.validity import EXECUTION_LAG_MAX
 from ledger.block import Header, block_hash
 from ledger.block_rules import UsedNonces, transactions_root
 from ledger.genesis import genesis_block
@@ -19,7 +20,6 @@ from ledger.operations.assets import Transfer
 from ledger.transaction import DecodedTransaction
 from ledger.types import Amount, Digest, Height, TimeMs, View
 from node.application import (
-    EXECUTION_LAG_MAX,
     TIME_AHEAD_MS_MAX,
     Application,
     is_payload_of,

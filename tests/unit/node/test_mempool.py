@@ -59,6 +59,20 @@ def test_a_full_pool_refuses_and_says_so(chain: Chain, monkeypatch: pytest.Monke
     assert len(pool) == 3
 
 
+def test_what_a_peer_admitted_finds_more_room(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overload is refused where it comes in; nodes do not refuse each other's transactions."""
+    monkeypatch.setattr(module, "TRANSACTIONS_MAX", 4)
+    pool = Mempool({})
+    for _ in range(4):
+        pool.add(make(chain), "bank", NOW)
+    assert refusal(pool, make(chain)) == "mempool_full"
+    assert pool.add(make(chain), "bank", NOW, from_peer=True)
+    with pytest.raises(SubmissionRefused):
+        pool.add(make(chain), "bank", NOW, from_peer=True)
+
+
 def test_bytes_are_bounded_too(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
     first = make(chain)
     monkeypatch.setattr(module, "BYTES_MAX", len(first.wire))
