@@ -1,8 +1,9 @@
 """Finds the knee: the highest offered rate that a network carries. Logic only, no input or output.
 
-The rate grows by a factor until a step fails, then the gap between the last rate that held and the
-first that failed is halved a few times. A step holds if enough of what was offered became final
-while it was offered, and the 99th percentile of latency stayed below its limit.
+The rate grows by a factor until a step fails, or falls until one holds; then the gap between the
+highest rate that held and the lowest that failed is halved until it is small. A step holds if
+enough of what was offered became final while it was offered, and the 99th percentile of latency
+stayed below its limit.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from typing import Any, Final
 
 GROWTH: Final = 1.5
 """From one step to the next while all is well."""
-REFINEMENTS: Final = 2
-"""Halvings of the last gap: the knee is known to an eighth of its rate."""
+DESCENT: Final = 4.0
+DESCENTS: Final = 4
+"""Steps down if the first rate fails: to a 256th of it."""
+PRECISION: Final = 0.1
+"""The search ends when the gap is this share of the rate; single runs differ by as much."""
 STEPS_MAX: Final = 20
 """1.5 to the power of 20 is 3,325: more than any sensible start is away from any limit."""
 CARRIED_MIN: Final = 0.95
@@ -61,26 +65,25 @@ async def find_knee(start: float, measure: Measure) -> list[Step]:
     Ends early when a step violates integrity: such a network has no rate.
     """
     steps: list[Step] = []
-    held, failed = 0.0, None
-    rate = start
-    refinements = 0
-    while len(steps) < STEPS_MAX:
-        step = await measure(rate)
-        steps.append(step)
-        if not step.integrity_passed:
-            break
-        if step.holds:
-            held = rate
-        else:
-            failed = rate
-        if failed is None:
-            rate *= GROWTH
-            continue
-        if refinements == REFINEMENTS or not held:
-            break
-        refinements += 1
-        rate = round((held + failed) / 2, 1)
+    rate: float | None = start
+    while rate is not None:
+        steps.append(await measure(rate))
+        rate = next_rate(steps)
     return steps
+
+
+def next_rate(steps: Sequence[Step]) -> float | None:
+    """Return the rate to measure after these steps, or None when the knee is known."""
+    if len(steps) >= STEPS_MAX or not steps[-1].integrity_passed:
+        return None
+    held = [step.offered_per_s for step in steps if step.holds]
+    failed = [step.offered_per_s for step in steps if not step.holds]
+    if not failed:
+        return max(held) * GROWTH
+    if not held:
+        return min(failed) / DESCENT if len(failed) <= DESCENTS else None
+    low, high = max(held), min(failed)
+    return (low + high) / 2 if (high - low) / high > PRECISION and low < high else None
 
 
 def knee_of(steps: list[Step]) -> Step | None:
@@ -97,7 +100,7 @@ def step_of(result: Mapping[str, Any], limits: Limits) -> Step:
     known = [cost for cost in costs if cost is not None]
     carried = rates["finalized_of_offered"]
     # What was never seen final was slower than any limit.
-    p99_ms = None if latency["unseen"] else latency["p99"]
+    p99_ms = None if counts["unknown"] else latency["p99"]
     return Step(
         offered_per_s=result["offered_per_s"],
         finalized_per_s=rates["transactions_per_s"],

@@ -42,7 +42,7 @@ figure { margin:0; } figcaption { font-weight:600; } svg { width:100%; display:b
 .axis, .note { fill:var(--soft); font-size:11px; } .line { fill:none; stroke:var(--k);
   stroke-width:2; stroke-linejoin:round; }
 .reference { stroke-dasharray:6 5; }
-.dot { fill:var(--k); opacity:0; } .dot:hover { opacity:1; } .bar { fill:var(--c0); }
+.dot { fill:var(--k); opacity:0; } .dot.seen, .dot:hover { opacity:1; } .bar { fill:var(--c0); }
 .bar:hover { opacity:.75; }
 table { border-collapse:collapse; font-variant-numeric:tabular-nums; } .wide { overflow-x:auto; }
 th { text-align:left; color:var(--soft); font-weight:500; vertical-align:top; }

@@ -20,6 +20,8 @@ TOP: Final = 24
 BOTTOM: Final = 42
 TICKS: Final = 5
 MARK_LINES: Final = 5
+DOTS_MAX: Final = 20
+"""Up to so many points are shown as such; more would hide the line."""
 COLOURS: Final = 8
 """Classes ``c0`` to ``c7`` of the style sheet; more series begin again."""
 
@@ -161,9 +163,11 @@ def _line(frame: _Frame, index: int, series: Series) -> str:
         + '"/>'
         for run in runs
     )
+    is_sparse = len(series.points) <= DOTS_MAX and not series.is_reference
+    dot = f"dot seen {colour}" if is_sparse else f"dot {colour}"
     name = f"{series.name}, " if series.name else ""
     dots = "".join(
-        f'<circle class="dot {colour}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="4">'
+        f'<circle class="{dot}" cx="{frame.x(x)}" cy="{frame.y(y)}" r="4">'
         f"{_tip(f'{name}{figure(x)}: {figure(y)}')}</circle>"
         for x, y in series.points
         if y is not None

@@ -7,16 +7,19 @@ import math
 import secrets
 
 import msgspec
+import pytest
 
 from ledger.address import address_of
 from ledger.crypto import SigningKey, verify_many
+from ledger.operations import Transfer
 from ledger.transaction import decode_transaction
 from ledger.types import Address, Digest
 from mbi.bench.finality import FinalityWatch
 from mbi.bench.integrity import Integrity, balance_of
 from mbi.bench.load import ACCEPTED, REJECTED, UNANSWERED, LoadGenerator
+from mbi.bench.plan import Plan
 from mbi.bench.result import count_outcomes
-from mbi.bench.workload import Accounts, Prepared, sign_transfers
+from mbi.bench.workload import WORKLOADS, Accounts, Prepared, sign_transfers
 from tests.unit.mbi.fake_node import FakeNode, serving
 from tests.unit.mbi.waiting import DEADLINE_S, until
 
@@ -108,6 +111,42 @@ async def test_what_no_node_answered_is_unknown_not_lost_from_the_count() -> Non
     counts = count_outcomes(generator.sent, [-1] * 5, 0)
     assert list(generator.sent.outcome) == [UNANSWERED] * 5
     assert (counts["sent"], counts["unknown"], counts["finalized"]) == (5, 5, 0)
+
+
+async def test_unanswered_requests_go_once_more_to_the_next_node() -> None:
+    """A killed node costs a second request, not the transactions of the client."""
+    async with serving(FakeNode()) as gone:
+        dead = gone.url
+    async with serving(FakeNode()) as alive:
+        generator = LoadGenerator([dead, alive.url], prepared(6, 1))
+        async with asyncio.timeout(DEADLINE_S):
+            await generator.run_open(1000.0, 1.0)
+        generator.close()
+    assert list(generator.sent.outcome) == [ACCEPTED] * 6
+    assert generator.sent.failovers == 3
+    assert len(alive.submitted) == len(set(alive.submitted)) == 6
+
+
+@pytest.mark.parametrize("name", list(WORKLOADS))
+async def test_workloads_do_what_they_say(name: str) -> None:
+    workload = WORKLOADS[name]
+    senders = [SigningKey.from_seed(bytes([n]) * 32) for n in range(4)]
+    receivers = [Address(bytes([n]) * 20) for n in range(1 if workload.is_hot else 12)]
+    accounts = Accounts(senders, receivers, "issuer/MYR", 1000)
+    found = await sign_transfers(CHAIN, accounts, 24, 1, lambda _: None, workload.operations)
+    decoded = [decode_transaction(CHAIN, body).transaction for body in found.bodies]
+    assert {len(item.operations) for item in decoded} == {workload.operations}
+    assert set(found.amounts) == {workload.operations}
+    moves = [operation for item in decoded for operation in item.operations]
+    assert {move.to for move in moves if isinstance(move, Transfer)} == set(receivers)
+    assert all(isinstance(move, Transfer) and move.amount == 1 for move in moves)
+
+
+def test_low_rates_are_sent_in_smaller_requests() -> None:
+    """Ten requests are due in every second, so that the load does not come in lumps."""
+    sizes = [Plan(rate, None, 10.0, 100, 5).request_size for rate in (0.5, 10.0, 250.0, 5000.0)]
+    assert sizes == [1, 1, 25, 100]
+    assert Plan(None, 500, 10.0, 100, 5).request_size == 100
 
 
 async def test_observer_notes_height_and_time_of_our_transactions_only() -> None:

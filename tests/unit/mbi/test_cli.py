@@ -122,6 +122,10 @@ def test_every_command_has_help(mbi: Runner, path: str) -> None:
         ("localnet", "status", "nodir"),
         ("bench", "run", "--rate", "1", "--closed", "1"),
         ("bench", "run", "--closed", "5", "--batch", "100"),
+        ("bench", "run", "--kill-at", "9", "--duration", "5"),
+        ("bench", "run", "--workload", "nonsense"),
+        ("bench", "ramp", "--localnet", "nodir"),
+        ("bench", "compare", "nofile", "nofile"),
     ],
 )
 def test_usage_errors_exit_with_2_and_one_line(mbi: Runner, words: tuple[str, ...]) -> None:
