@@ -30,6 +30,9 @@ from node.verifier import SignatureItem, Verifier
 
 GOSSIP_QUEUE_MAX: Final = 8_192
 """Transactions of peers waiting for their check; more are dropped, and fetched if proposed."""
+BACKLOG_MAX: Final = 4_096
+"""Transactions waiting for their check, own and peers', above which nothing new comes in here: a
+quarter of a second of one core's signature checks, and half of what the queue of peers' holds."""
 GOSSIP_CHUNK: Final = 128
 """Transactions checked and admitted together."""
 ADMIT_SLICE: Final = 128
@@ -90,6 +93,7 @@ class Intake:
         self._penalise = penalise
         self._gossip: OrderedDict[Digest, tuple[PeerId, bytes]] = OrderedDict()
         self._wasted: Counter[PeerId] = Counter()
+        self._submitting = 0
         self._checking: set[Digest] = set()
         self._wake = asyncio.Event()
         self._awaited: dict[Digest, list[asyncio.Future[None]]] = {}
@@ -100,15 +104,19 @@ class Intake:
         """Check and admit transactions; one result per item, in order."""
         results: list[SubmitResult | None] = [None] * len(wires)
         candidates: list[tuple[int, DecodedTransaction, str]] = []
-        for index, wire in enumerate(wires):
-            examined = self._examine(wire)
-            if isinstance(examined, SubmitResult):
-                results[index] = examined
-            else:
-                candidates.append((index, *examined))
-            if index % ADMIT_SLICE == ADMIT_SLICE - 1:
-                await asyncio.sleep(0)
-        verdicts = await self._verify([transaction for _, transaction, _ in candidates])
+        self._submitting += len(wires)
+        try:
+            for index, wire in enumerate(wires):
+                examined = self._examine(wire)
+                if isinstance(examined, SubmitResult):
+                    results[index] = examined
+                else:
+                    candidates.append((index, *examined))
+                if index % ADMIT_SLICE == ADMIT_SLICE - 1:
+                    await asyncio.sleep(0)
+            verdicts = await self._verify([transaction for _, transaction, _ in candidates])
+        finally:
+            self._submitting -= len(wires)
         admitted = []
         for (index, transaction, organisation), holds in zip(candidates, verdicts, strict=True):
             result = self._admit(transaction, organisation, holds)
@@ -151,7 +159,7 @@ class Intake:
             return _Heard(peer, *examined)
         if examined.id is None:
             self._penalise(peer, examined.code or "malformed")
-        elif examined.status == "rejected":
+        elif examined.status == "rejected" and examined.retry_after_s is None:
             self._wasted[peer] += 1
             if self._wasted[peer] >= WASTED_MAX:
                 del self._wasted[peer]
@@ -272,10 +280,21 @@ class Intake:
         sender = state.account(transaction.transaction.sender)
         organisation = "" if sender is None else sender.organisation
         try:
+            if not from_peer:
+                self._check_backlog()
             self._mempool.check_room(transaction, organisation, from_peer=from_peer)
         except SubmissionRefused as refusal:
             return self._refuse_for_now(transaction.id, refusal)
         return transaction, organisation
+
+    def _check_backlog(self) -> None:
+        waiting = len(self._gossip) + self._submitting
+        if waiting > BACKLOG_MAX:
+            raise SubmissionRefused(
+                "mempool_full",
+                f"{waiting} transactions wait for their signature check, the limit is "
+                f"{BACKLOG_MAX}; send again later",
+            )
 
     def _settled(self, transaction: DecodedTransaction) -> SubmitResult | None:
         """Tell where the transaction, or another one with its nonce, is final; None if nowhere."""

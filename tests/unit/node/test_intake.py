@@ -190,6 +190,28 @@ async def test_a_temporary_refusal_says_when_to_try_again(
     assert desk.intake.refused["mempool_full"] == 1
 
 
+async def test_overload_is_refused_before_signatures_pile_up(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKLOG_MAX", 3)
+    desk.intake.receive(PEER, [desk.wire() for _ in range(4)])
+    result = await desk.submit_one(desk.wire())
+    assert (result.code, result.retry_after_s) == ("mempool_full", module.RETRY_AFTER_S)
+    await until(lambda: len(desk.mempool) == 4)
+    assert (await desk.submit_one(desk.wire())).status == "accepted"
+
+
+async def test_temporary_refusals_cost_a_peer_nothing(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overload must not make honest validators ban each other."""
+    monkeypatch.setattr(module, "WASTED_MAX", 2)
+    monkeypatch.setattr("node.mempool.TRANSACTIONS_MAX", 0)
+    desk.intake.receive(PEER, [desk.wire() for _ in range(9)])
+    await until(lambda: desk.intake.refused["mempool_full"] == 9)
+    assert desk.penalties == []
+
+
 async def test_gossip_is_verified_admitted_and_passed_on_with_its_source(desk: Desk) -> None:
     wires = [desk.wire() for _ in range(3)]
     desk.intake.receive(PEER, wires)
