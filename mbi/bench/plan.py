@@ -43,6 +43,11 @@ class Plan:
         return max(1, round((self.rate or CLOSED_LOOP_RATE_MAX) * self.duration_s))
 
     @property
+    def receivers_registered(self) -> int:
+        """Accounts registered to receive; those that really receive are some of them."""
+        return max(self.accounts, self.pairs)
+
+    @property
     def request_size(self) -> int:
         """Transactions per request."""
         if self.rate is None:

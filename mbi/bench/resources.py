@@ -19,6 +19,8 @@ from typing import Any, Final
 from mbi.bench.target import LocalProcess, TargetNode
 
 SAMPLE_S: Final = 1.0
+SHORTEST_S: Final = 0.25
+"""The kernel counts in ticks of 10 ms: over a shorter time the share would be a guess."""
 _TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
@@ -102,7 +104,7 @@ class NodeRecord:
                 "rss_mib": round(after.rss_bytes / 1024**2, 1),
             }
             for before, after in pairs
-            if after.at_s > before.at_s
+            if after.at_s - before.at_s >= SHORTEST_S
         ]
         gaps = [
             {"s": round(at_s - started_s, 2), "cpu": None, "rss_mib": None} for at_s in self.down_s

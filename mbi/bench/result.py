@@ -59,6 +59,8 @@ class Measured:
     integrity: Integrity
     records: Sequence[NodeRecord]
     readings: Sequence[tuple[Readings | None, Readings | None]]
+    setup_s: float
+    """How long registering and funding the accounts took."""
     generator_cpu_s: float
     faults: list[dict[str, Any]]
 
@@ -115,6 +117,10 @@ def make_result(measured: Measured) -> dict[str, Any]:
         "transactions": {**counts, "failed_by_code": dict(sorted(failed_by_code.items()))},
         "blocks": _blocks(watch.blocks, window, measured.integrity.body_bytes),
         "nodes": _nodes(measured, counts["finalized"]),
+        "setup": {
+            "accounts_registered": plan.receivers_registered + plan.pairs,
+            "seconds": round(measured.setup_s, 3),
+        },
         "generator": {
             "cpu_s": round(measured.generator_cpu_s, 3),
             "lateness_ms_max": round(sent.lateness_s_max * 1000, 3),

@@ -64,8 +64,10 @@ async def run_benchmark(
     ``start`` starts a node of this machine again; a plan with a fault needs it.
     """
     fault = None if plan.kill_at_s is None else plan_fault(target, plan.kill_at_s, start)
+    setup_s = -time.monotonic()
     async with AsyncClient(target.nodes[0].url) as client:
         accounts = await _accounts(client, target, plan, display)
+        setup_s += time.monotonic()
         display.stage("signing transactions", plan.transactions)
         prepared = await sign_transfers(
             target.chain_id,
@@ -92,14 +94,14 @@ async def run_benchmark(
     readings = list(zip(before, after, strict=True))
     happened = fault.to_json(sent.started_s) if fault else []
     measured = Measured(
-        target, plan, sent, watch, integrity, meter.records, readings, cpu_s, happened
+        target, plan, sent, watch, integrity, meter.records, readings, setup_s, cpu_s, happened
     )
     return Run(make_result(measured), prepared, sent, watch, integrity)
 
 
 async def _accounts(client: AsyncClient, target: Target, plan: Plan, display: Display) -> Accounts:
     """Register receivers and senders, and fund the senders for all that they will send."""
-    count = max(plan.accounts, plan.pairs)
+    count = plan.receivers_registered
     display.stage(f"registering {count + plan.pairs} accounts", count)
     chosen = 1 if plan.kind.is_hot else plan.pairs
     receivers = await make_receivers(client, target, count, chosen, display.advance)

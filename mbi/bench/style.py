@@ -46,7 +46,7 @@ figure { margin:0; } figcaption { font-weight:600; } svg { width:100%; display:b
 .bar:hover { opacity:.75; }
 table { border-collapse:collapse; font-variant-numeric:tabular-nums; } .wide { overflow-x:auto; }
 th { text-align:left; color:var(--soft); font-weight:500; vertical-align:top; }
-th, td { padding:3px 16px 3px 0; border-bottom:1px solid var(--line); }
+th, td { padding:3px 12px 3px 0; border-bottom:1px solid var(--line); }
 .pairs > tbody > tr > th { width:220px; } td { overflow-wrap:anywhere; }
 .wide td { white-space:nowrap; } .wide td td, .wide td th { border:0; padding:0 8px 0 0; }
 summary { cursor:pointer; color:var(--soft); }

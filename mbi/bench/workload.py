@@ -31,8 +31,8 @@ VALID_FOR_S: Final = 590
 """Just under the ten minutes that the protocol allows: signing, load and drain fit in it."""
 
 SETUP_TIMEOUT_S: Final = 60.0
-SETUP_IN_FLIGHT: Final = 20
-"""Set-up transactions at a time: 2,000 registrations, far from any limit of a mempool."""
+SETUP_IN_FLIGHT: Final = 40
+"""Set-up transactions at a time: 4,000 registrations, far from any limit of a mempool."""
 SIGN_CHUNK: Final = 250
 """Transactions signed between two turns of the event loop: some 20 ms."""
 

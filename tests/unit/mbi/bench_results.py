@@ -52,6 +52,7 @@ def run_result() -> dict[str, Any]:
         integrity=integrity,
         records=[_record(), NodeRecord()],
         readings=[(_readings(0), _readings(40)), (None, None)],
+        setup_s=1.5,
         generator_cpu_s=0.5,
         faults=[{"s": 3.0, "event": "com-1 killed"}],
     )
