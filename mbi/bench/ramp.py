@@ -19,8 +19,8 @@ DESCENTS: Final = 4
 """Steps down if the first rate fails: to a 256th of it."""
 PRECISION: Final = 0.1
 """The search ends when the gap is this share of the rate; single runs differ by as much."""
-STEPS_MAX: Final = 20
-"""1.5 to the power of 20 is 3,325: more than any sensible start is away from any limit."""
+STEPS_MAX: Final = 30
+"""1.5 to the power of 25 is 25,251: no sensible start is further away from the knee."""
 CARRIED_MIN: Final = 0.95
 """Least share of the offered transactions that are final within the steady window."""
 

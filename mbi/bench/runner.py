@@ -156,13 +156,14 @@ async def _drain(
     """Wait until everything sent is final, nothing is pending, or the time for it is over."""
     deadline = time.monotonic() + DRAIN_S
     quiet_until = time.monotonic() + QUIET_S
+    number, count = 0, len(sent.outcome)
     while time.monotonic() < deadline and not watching.done():
-        open_numbers = (
-            number
-            for number, outcome in enumerate(sent.outcome)
-            if outcome in (ACCEPTED, UNANSWERED) and watch.heights[number] < 0
-        )
-        if next(open_numbers, None) is None:
+        # What is settled stays settled, so the search goes on where it stood.
+        while number < count and (
+            watch.heights[number] >= 0 or sent.outcome[number] not in (ACCEPTED, UNANSWERED)
+        ):
+            number += 1
+        if number == count:
             return
         if watch.blocks and watch.blocks[-1].ours:
             quiet_until = max(quiet_until, watch.blocks[-1].observed_s + QUIET_S)
