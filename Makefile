@@ -87,7 +87,7 @@ simulate: setup ## run simulator seeds: SEEDS=0..2000 JOBS=2
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
 
 .PHONY: bench
-bench: setup ## measure throughput and latency of a running network
+bench: setup ## measure throughput and latency of a network made for it
 	$(BIN)/mbi bench run $(ARGS)
 
 .PHONY: lock
