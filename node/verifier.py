@@ -30,28 +30,27 @@ class Verifier:
     def __init__(self) -> None:
         """Prepare; the thread starts with the first check."""
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="verifier")
-        self._urgent = asyncio.Lock()
+        self._line = asyncio.Lock()
         self._turn = asyncio.Lock()
         self.signatures_total = 0
         """Signatures checked since start."""
         self.seconds_total = 0.0
-        """Time the thread spent on them."""
+        """Elapsed time of the checks, with waiting for the interpreter."""
 
     async def verify(self, items: Sequence[SignatureItem], *, urgent: bool = False) -> list[bool]:
         """Return for each (public key, message, signature) whether it holds under the strict rule.
 
-        Urgent callers overtake the others after at most one chunk.
+        The others stand in line for one place beside the running chunk, so an urgent caller waits
+        for two chunks at most, however many there are.
         """
         verdicts: list[bool] = []
         for start in range(0, len(items), CHUNK_SIGNATURES):
             chunk = items[start : start + CHUNK_SIGNATURES]
             if urgent:
-                async with self._urgent, self._turn:
+                async with self._turn:
                     verdicts += await self._run(chunk)
             else:
-                async with self._urgent:
-                    pass
-                async with self._turn:
+                async with self._line, self._turn:
                     verdicts += await self._run(chunk)
         return verdicts
 
