@@ -13,7 +13,8 @@ from consensus.core import Core, TakeCertificate, WeighStatus
 from consensus.errors import InvalidCertificate
 from consensus.inputs import PeerId
 from consensus.quarantine import Quarantine
-from consensus.types import GetCertificates, GetProposal, Round, Status, StatusRequest, VoteKind
+from consensus.types import GetCertificates, GetProposal, Status, StatusRequest
+from ledger.votes import Round, VoteKind
 
 
 class Answering:

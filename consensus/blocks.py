@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from consensus.inputs import PeerId, Verdict
-from consensus.types import Certificate, VoteKind
+from consensus.types import Certificate
 from ledger.block import Header
 from ledger.types import Digest, Height, View
+from ledger.votes import VoteKind
 
 FINAL_VIEWS_KEPT: Final = 1024
 """Views of finalised blocks remembered to recognise a conflicting finalization."""

@@ -17,13 +17,7 @@ from consensus.effects import Broadcast, FetchBlock, FetchChain, Send
 from consensus.inputs import PeerId
 from consensus.outbox import Outbox
 from consensus.peers import PeerBook
-from consensus.types import (
-    SKIPS_MAX,
-    Certificate,
-    CertificateMessage,
-    GetCertificates,
-    Status,
-)
+from consensus.types import SKIPS_MAX, Certificate, CertificateMessage, GetCertificates, Status
 from ledger.types import Digest, Epoch, Era, Height, View
 
 FETCH_BY_HASH_MAX: Final = 16

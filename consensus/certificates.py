@@ -13,16 +13,8 @@ from typing import Final
 
 import msgspec
 
-from consensus.config import Verify
 from consensus.errors import InvalidCertificate
-from consensus.types import (
-    Certificate,
-    Vote,
-    VoteKind,
-    vote_signing_bytes,
-)
-from consensus.validators import ValidatorSet, mask_of, members_of
-from consensus.votes import is_value_of
+from consensus.types import Certificate
 from ledger.types import (
     SIGNATURE_BYTES,
     UINT64_MAX,
@@ -33,6 +25,8 @@ from ledger.types import (
     Signature,
     View,
 )
+from ledger.validators import ValidatorSet, mask_of, members_of
+from ledger.votes import Verify, Vote, VoteKind, is_value_of, vote_signing_bytes
 
 CERTIFICATE_VIEWS_KEPT: Final = 1024
 """Certificates are kept this far below the highest finalization, for peers that are behind."""

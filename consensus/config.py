@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from consensus.timing import Timing
-from consensus.types import Certificate, Proposal, Round, Vote
-from consensus.validators import ValidatorSet
+from consensus.types import Certificate, Proposal
 from ledger.block import Header
-from ledger.types import Digest, Epoch, Era, PublicKey, Signature, View
+from ledger.types import Digest, Epoch, Era, View
+from ledger.validators import ValidatorSet
+from ledger.votes import Round, Sign, Verify, Vote
 
 FIRST_ERA: Final = Era(0)
 FIRST_EPOCH: Final = Epoch(0)
 NO_FLOOR: Final = Round(FIRST_ERA, FIRST_EPOCH, View(0))
 """Sign floor of a new node: views start at 1."""
-
-Sign = Callable[[bytes], Signature]
-"""Signs with the validator's consensus key."""
-
-Verify = Callable[[PublicKey, bytes, Signature], bool]
-"""Checks a signature under the strict Ed25519 rule of the ledger."""
 
 
 @dataclass(frozen=True, slots=True)

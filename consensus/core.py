@@ -25,22 +25,11 @@ from consensus.peers import PeerBook
 from consensus.quarantine import Quarantine
 from consensus.tally import Tally
 from consensus.timing import Backoff
-from consensus.types import (
-    NULL_VALUE,
-    SKIPS_MAX,
-    Certificate,
-    ConsensusMessage,
-    GetProposal,
-    Proposal,
-    Status,
-    Value,
-    Vote,
-    VoteKind,
-)
+from consensus.types import SKIPS_MAX, Certificate, ConsensusMessage, GetProposal, Proposal, Status
 from consensus.validity import EpochRules
-from consensus.votes import verify_vote
 from ledger.block import block_hash
 from ledger.types import Digest, View
+from ledger.votes import NULL_VALUE, Value, Vote, VoteKind, verify_vote
 
 VIEWS_AHEAD_MAX: Final = 16
 """Votes and proposals are kept this far above the present view (W), proposals also below."""

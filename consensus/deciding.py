@@ -20,10 +20,10 @@ from consensus.core import (
 from consensus.effects import Finalize, ReportEvidence
 from consensus.errors import InvalidCertificate
 from consensus.inputs import BlockReceived, PeerId, Timer, TimerKind, Verdict, Verified
-from consensus.types import Certificate, CertificateMessage, Round, Vote, VoteKind
-from consensus.votes import check_vote
+from consensus.types import Certificate, CertificateMessage
 from ledger.block import block_hash
 from ledger.types import View
+from ledger.votes import Round, Vote, VoteKind, check_vote
 
 
 class Deciding:

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consensus.inputs import PeerId, Timer
-from consensus.types import Certificate, ConsensusMessage, Proposal, Round, Vote
+from consensus.types import Certificate, ConsensusMessage, Proposal
 from ledger.block import Header
 from ledger.types import Digest, Height, View
+from ledger.votes import Round, Vote
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,13 +97,12 @@ from consensus.types import (
     Proposal,
     Status,
     StatusRequest,
-    Vote,
-    VoteKind,
 )
-from consensus.validators import members_of
 from ledger.block import block_hash
 from ledger.errors import InvariantViolation
 from ledger.types import Digest, Height, View
+from ledger.validators import members_of
+from ledger.votes import Vote, VoteKind
 
 __all__ = ["Engine", "EngineConfig", "EngineStatus", "Restored"]
 

@@ -1,10 +1,8 @@
 """Errors of consensus: what a peer or an operator can get wrong, each with a stable code.
 
     ConsensusError
-    ├── InvalidValidatorSet    the configured set cannot run the protocol
     ├── InvalidCertificate     not a quorum of valid signatures of the set over one statement
-    ├── InvalidHeader          a block breaks a chain rule (A1-A3, V1-V5)
-    └── InvalidEvidence        two votes that prove nothing
+    └── InvalidHeader          a block breaks a chain rule (A1-A3, V1-V5)
 
 All are permanent: the same bytes can never become acceptable. What may change with time is not an
 error but the verdict ``NOT_YET``.
@@ -22,12 +20,6 @@ class ConsensusError(Exception):
     permanent: ClassVar[bool] = True
 
 
-class InvalidValidatorSet(ConsensusError):
-    """The members cannot form a validator set."""
-
-    code = "invalid_validator_set"
-
-
 class InvalidCertificate(ConsensusError):
     """The bytes do not prove that a quorum made the statement."""
 
@@ -38,9 +30,3 @@ class InvalidHeader(ConsensusError):
     """A header breaks a chain rule; the message starts with the name of the rule."""
 
     code = "invalid_header"
-
-
-class InvalidEvidence(ConsensusError):
-    """The two votes do not prove a fault."""
-
-    code = "invalid_evidence"

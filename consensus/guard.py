@@ -11,9 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from consensus.config import Sign
-from consensus.types import NULL_VALUE, Round, Value, Vote, VoteKind, vote_signing_bytes
 from ledger.types import Digest, Epoch, Era, View
+from ledger.votes import NULL_VALUE, Round, Sign, Value, Vote, VoteKind, vote_signing_bytes
 
 
 class Guard:

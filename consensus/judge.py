@@ -18,9 +18,10 @@ from consensus.errors import InvalidCertificate, InvalidHeader
 from consensus.inputs import PeerId, Verdict
 from consensus.outbox import Outbox
 from consensus.tally import Tally
-from consensus.types import Certificate, Value
+from consensus.types import Certificate
 from consensus.validity import EpochRules, check_header, check_parent_certificate
 from ledger.types import Digest, Signature, View
+from ledger.votes import Value
 
 
 class Judge:

@@ -11,8 +11,8 @@ from hashlib import sha256
 from itertools import zip_longest
 from struct import pack
 
-from consensus.validators import Chamber, ValidatorSet, members_of
 from ledger.types import Digest, Epoch, Era, View
+from ledger.validators import Chamber, ValidatorSet, members_of
 
 
 def leader_order(

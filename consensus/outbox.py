@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from consensus.effects import CancelTimer, Effect, Persist, SetTimer, Store
 from consensus.inputs import Timer
-from consensus.types import Certificate, Proposal, Round, Vote
+from consensus.types import Certificate, Proposal
 from ledger.types import Digest
+from ledger.votes import Round, Vote
 
 
 class Outbox:

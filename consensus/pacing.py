@@ -10,8 +10,9 @@ from typing import Final
 from consensus.core import RETRY, SEAL, VIEW_TIMERS, Core, PursueCertified
 from consensus.inputs import Executed, PeerId, Timer, TimerKind, WorkChanged
 from consensus.timing import jittered
-from consensus.types import Certificate, CertificateMessage, StatusRequest, VoteKind
+from consensus.types import Certificate, CertificateMessage, StatusRequest
 from ledger.types import View
+from ledger.votes import VoteKind
 
 FINALIZE_REPEATS_MAX: Final = 8
 """Own FINALIZE votes that are repeated: finalising any of them finalises all before it."""

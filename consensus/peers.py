@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from consensus.inputs import PeerId
-from consensus.types import Certificate, VoteKind
-from consensus.validators import ValidatorSet, members_of
+from consensus.types import Certificate
 from ledger.types import View
+from ledger.validators import ValidatorSet, members_of
+from ledger.votes import VoteKind
 
 REPLIES_MAX: Final = 16
 """Answers to one peer within a quarter of the retry period: a page of every kind and some votes."""

@@ -13,12 +13,12 @@ from consensus.core import VIEWS_AHEAD_MAX, AcceptProposal, Core, CountVote, Tak
 from consensus.effects import RequestProposal
 from consensus.errors import InvalidHeader
 from consensus.inputs import Built, PeerId, Timer, TimerKind, Verdict
-from consensus.types import Certificate, Proposal, Value, VoteKind
+from consensus.types import Certificate, Proposal
 from consensus.validity import check_header, check_parent_certificate, missing_ancestry
-from consensus.votes import check_vote
 from ledger.block import Header, block_hash
 from ledger.errors import InvariantViolation
 from ledger.types import View
+from ledger.votes import Value, VoteKind, check_vote
 
 
 class _Building(NamedTuple):

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from consensus.validators import ValidatorSet
 from ledger.types import View
+from ledger.validators import ValidatorSet
 
 
 class Quarantine:

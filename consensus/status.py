@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from consensus.inputs import Timer
-from consensus.types import VoteKind
-from consensus.validators import Shortfall
 from ledger.types import Digest, Epoch, Era, Height, View
+from ledger.validators import Shortfall
+from ledger.votes import VoteKind
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from consensus.certificates import make_certificate
-from consensus.evidence import are_conflicting
-from consensus.types import Certificate, Value, Vote, VoteKind
-from consensus.validators import ValidatorSet, members_of
+from consensus.types import Certificate
+from ledger.evidence import are_conflicting
 from ledger.types import Signature, View
+from ledger.validators import ValidatorSet, members_of
+from ledger.votes import Value, Vote, VoteKind
 
 KINDS: Final = tuple(VoteKind)
 

@@ -1,80 +1,27 @@
-"""Votes, certificates and the messages of the consensus protocol.
+"""Certificates and the messages of the consensus protocol.
 
-A *vote* is one validator's signed statement about one view; a *certificate* is a quorum of matching
-votes and is provable alone. Votes are signed over a fixed 109-byte binary form, not over msgpack,
-so there is exactly one encoding and a hardware signer can parse it. The messages are msgpack arrays
-with an integer tag; consensus treats a proposal's payload (the list of transactions) as opaque
-bytes. Normative text: ``docs/protocol-consensus.md``, Votes to Proposals, and Catch-up; source:
-Chan & Pass, "Simplex Consensus", eprint 2023/463.
+A *certificate* is a quorum of matching votes (``ledger.votes``) and is provable alone. The messages
+are msgpack arrays with an integer tag; consensus treats a proposal's payload (the list of
+transactions) as opaque bytes. Normative text: ``docs/protocol-consensus.md``, Certificates,
+Proposals and Catch-up; source: Chan & Pass, "Simplex Consensus", eprint 2023/463.
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
-from struct import Struct as BinaryLayout
-from typing import Annotated, Final, NamedTuple
+from typing import Annotated, Final
 
 from msgspec import Meta, Struct
 
 from ledger.block import Header
-from ledger.types import ZERO_DIGEST, Digest, DigestField, Epoch, Era, Height, SignatureField, View
-
-VOTE_TAG: Final = b"MBI-VOTE-v1".ljust(16, b"\0")
-"""Domain tag in front of every signed vote."""
-
-VALIDATORS_MAX: Final = 128
-"""Largest validator set; bounds bitmaps and certificates before allocation."""
+from ledger.types import Epoch, Era, Height, View
+from ledger.validators import VALIDATORS_MAX
+from ledger.votes import Value, Vote, VoteKind
 
 SKIPS_MAX: Final = 64
 """Nullifications carried inline in a proposal or in one page of certificates; the rest is paged."""
 
 PAYLOAD_BYTES_MAX: Final = 4096 * 32
 """One 32-byte hash per transaction of the largest block."""
-
-
-class VoteKind(IntEnum):
-    """The three statements a validator can sign about a view."""
-
-    NOTARIZE = 1
-    """The leader's block is valid and may be built upon."""
-    NULLIFY = 2
-    """The view may be skipped."""
-    FINALIZE = 3
-    """I hold the notarization of this block and have not nullified the view."""
-
-
-class Round(NamedTuple):
-    """Total order of views over the life of a chain."""
-
-    era: Era
-    epoch: Epoch
-    view: View
-
-
-class Value(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """What a vote is about: a block, and the view its parent was certified in."""
-
-    parent_view: View
-    block_hash: DigestField
-
-
-NULL_VALUE: Final = Value(View(0), ZERO_DIGEST)
-"""Value of every nullify vote."""
-
-
-class Vote(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=1):
-    """One validator's signed statement about one view."""
-
-    kind: VoteKind
-    era: Era
-    epoch: Epoch
-    view: View
-    value: Value
-    """:data:`NULL_VALUE` for NULLIFY."""
-    voter: int
-    """Index in the validator set of the epoch."""
-    signature: SignatureField
-    """Over :func:`vote_signing_bytes`, by the voter's consensus key."""
 
 
 class Certificate(
@@ -169,14 +116,3 @@ ConsensusMessage = (
     Vote | Proposal | CertificateMessage | StatusRequest | Status | GetCertificates | GetProposal
 )
 """Everything validators say to each other about consensus; a node's transport carries it."""
-
-_SIGNED = BinaryLayout(">16s32sIQQBQ32s")
-
-
-def vote_signing_bytes(
-    chain_id: Digest, kind: VoteKind, era: Era, epoch: Epoch, view: View, value: Value
-) -> bytes:
-    """Return the 109 bytes that a vote signs: tag, chain id, round, kind, value; big-endian."""
-    return _SIGNED.pack(
-        VOTE_TAG, chain_id, era, epoch, view, kind, value.parent_view, value.block_hash
-    )

@@ -26,10 +26,11 @@ from typing import Final
 from consensus.certificates import CertificateStore, certificate_hash
 from consensus.errors import InvalidHeader
 from consensus.leader import leader
-from consensus.types import Certificate, VoteKind
-from consensus.validators import ValidatorSet
+from consensus.types import Certificate
 from ledger.block import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, HEADER_VERSION, Header
 from ledger.types import ZERO_DIGEST, Digest, Epoch, Era, View
+from ledger.validators import ValidatorSet
+from ledger.votes import VoteKind
 
 EXECUTION_LAG_MAX: Final = 8
 """Blocks with transactions may run ahead of execution by this many heights (back-pressure)."""

@@ -2,7 +2,7 @@
 
     LedgerError
     ├── EncodingError          bytes that are not the one encoding of a value
-    ├── ValueFormError         keys, addresses, names, free text and JSON fields in a wrong form
+    ├── ValueFormError         keys, names, text, JSON fields, validator sets in a wrong form
     ├── TransactionError       a transaction that no state could make acceptable now
     ├── ExecutionError         a transaction that this state refuses; recorded in a failed receipt
     ├── BlockError             a block that is invalid whatever the state is
@@ -95,6 +95,18 @@ class InvalidField(ValueFormError):
     """A JSON field of the wrong type, range or name; the message names its path."""
 
     code = "invalid_field"
+
+
+class InvalidValidatorSet(ValueFormError):
+    """The members cannot form a validator set."""
+
+    code = "invalid_validator_set"
+
+
+class InvalidEvidence(ValueFormError):
+    """The two votes do not prove a fault."""
+
+    code = "invalid_evidence"
 
 
 # --- Transactions ---------------------------------------------------------------------------------

@@ -39,7 +39,6 @@ from ledger.records import (
     NameField,
     Organisation,
     OrganisationField,
-    OrganisationKind,
     Parameters,
     Record,
     ThresholdField,
@@ -67,10 +66,10 @@ from ledger.types import (
     Epoch,
     Era,
     Height,
-    PublicKeyField,
     TimeMs,
     View,
 )
+from ledger.validators import VALIDATORS_MAX, Chamber, Validator
 
 T = TypeVar("T")
 
@@ -91,7 +90,7 @@ class GenesisOrganisation(
 
     id: OrganisationField
     name: NameField
-    kind: OrganisationKind
+    kind: Chamber
     weight: WeightField
     licences: LicencesField
     admin: AddressField
@@ -105,19 +104,6 @@ class GenesisAccount(Struct, array_like=True, frozen=True, gc=False, forbid_unkn
     keys: KeysField
     transfer_threshold: ThresholdField
     admin_threshold: ThresholdField
-
-
-class GenesisValidator(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A validator of epoch 0."""
-
-    name: NameField
-    organisation: OrganisationField
-    chamber: OrganisationKind
-    """Equals the kind of its organisation."""
-    consensus_key: PublicKeyField
-    """Signs votes."""
-    node_key: PublicKeyField
-    """Identifies the node's channel."""
 
 
 class GenesisAsset(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -164,7 +150,7 @@ class Genesis(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fie
         tuple[GenesisOrganisation, ...], Meta(min_length=1, max_length=ENTRIES_MAX)
     ]
     accounts: Annotated[tuple[GenesisAccount, ...], Meta(min_length=1, max_length=ENTRIES_MAX)]
-    validators: Annotated[tuple[GenesisValidator, ...], Meta(min_length=1, max_length=128)]
+    validators: Annotated[tuple[Validator, ...], Meta(min_length=1, max_length=VALIDATORS_MAX)]
     assets: Annotated[tuple[GenesisAsset, ...], Meta(max_length=ENTRIES_MAX)]
     balances: Annotated[tuple[GenesisBalance, ...], Meta(max_length=ENTRIES_MAX)]
 
@@ -242,8 +228,8 @@ def validate_genesis(genesis: Genesis) -> None:
     _validate_assets(genesis, accounts)
 
 
-def _validate_organisations(genesis: Genesis) -> dict[str, OrganisationKind]:
-    kinds: dict[str, OrganisationKind] = {}
+def _validate_organisations(genesis: Genesis) -> dict[str, Chamber]:
+    kinds: dict[str, Chamber] = {}
     for index, organisation in enumerate(genesis.organisations):
         path = f"$.organisations[{index}]"
         _at(f"{path}.id", validate_organisation_id, organisation.id)
@@ -258,7 +244,7 @@ def _validate_organisations(genesis: Genesis) -> dict[str, OrganisationKind]:
     return kinds
 
 
-def _validate_accounts(genesis: Genesis, kinds: dict[str, OrganisationKind]) -> dict[Address, str]:
+def _validate_accounts(genesis: Genesis, kinds: dict[str, Chamber]) -> dict[Address, str]:
     """Return the organisation of each account."""
     accounts: dict[Address, str] = {}
     for index, account in enumerate(genesis.accounts):
@@ -276,7 +262,7 @@ def _validate_accounts(genesis: Genesis, kinds: dict[str, OrganisationKind]) -> 
     return accounts
 
 
-def _validate_validators(genesis: Genesis, kinds: dict[str, OrganisationKind]) -> None:
+def _validate_validators(genesis: Genesis, kinds: dict[str, Chamber]) -> None:
     for index, validator in enumerate(genesis.validators):
         path = f"$.validators[{index}]"
         _at(f"{path}.name", validate_text, validator.name, NAME_BYTES_MAX)

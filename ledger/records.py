@@ -22,6 +22,7 @@ from ledger.types import (
     Height,
     PublicKeyField,
 )
+from ledger.validators import Chamber
 
 KEYS_MAX: Final = 16
 """Keys of one account; bounds the work of adding up weights."""
@@ -53,13 +54,6 @@ NameField = Annotated[str, Meta(min_length=1, max_length=NAME_BYTES_MAX)]
 WeightField = Annotated[int, Meta(ge=1, le=WEIGHT_MAX)]
 ThresholdField = Annotated[int, Meta(ge=1, le=THRESHOLD_MAX)]
 DecimalsField = Annotated[int, Meta(ge=0, le=DECIMALS_MAX)]
-
-
-class OrganisationKind(IntEnum):
-    """Which chamber an organisation belongs to."""
-
-    GOVERNMENT = 1
-    COMMERCIAL = 2
 
 
 class AssetClass(IntEnum):
@@ -111,7 +105,7 @@ class Organisation(Struct, array_like=True, frozen=True, gc=False, forbid_unknow
 
     id: OrganisationField
     name: NameField
-    kind: OrganisationKind
+    kind: Chamber
     weight: WeightField
     """Share of throughput relative to the others."""
     licences: LicencesField

@@ -14,9 +14,8 @@ from typing import Final
 
 from consensus.certificates import verify_certificate
 from consensus.errors import ConsensusError
-from consensus.genesis import validator_set_of
 from consensus.leader import leader_order
-from consensus.types import Certificate, VoteKind
+from consensus.types import Certificate
 from consensus.validity import EpochRules, check_header
 from ledger.block import Header, block_hash
 from ledger.block_rules import UsedBefore, UsedNonces, check_body
@@ -26,6 +25,8 @@ from ledger.genesis import Genesis, chain_id, genesis_block, genesis_records
 from ledger.records import PARAMETERS_KEY, Parameters
 from ledger.transaction import decode_transaction
 from ledger.types import Digest, Epoch, Era, Height
+from ledger.validators import ValidatorSet
+from ledger.votes import VoteKind
 from mbi.errors import IntegrityViolation
 
 ERA: Final = Era(0)
@@ -47,7 +48,7 @@ class ChainVerifier:
 
     def __init__(self, genesis: Genesis) -> None:
         self.chain_id = chain_id(genesis)
-        self.validators = validator_set_of(genesis)
+        self.validators = ValidatorSet(genesis.validators)
         self._parent = genesis_block(genesis)
         self._parent_hash = block_hash(self.chain_id, self._parent)
         order = leader_order(self.chain_id, ERA, EPOCH, self.validators)

@@ -17,7 +17,6 @@ from consensus.certificates import certificate_hash, encode_certificate
 from consensus.effects import RequestProposal, RequestVerification
 from consensus.inputs import Built, Verdict
 from consensus.types import Certificate
-from consensus.validators import ValidatorSet
 from consensus.validity import EXECUTION_LAG_MAX
 from ledger.block import HEADER_VERSION, Header, block_hash
 from ledger.block_rules import UsedBefore, UsedNonces, check_body, transactions_root
@@ -25,6 +24,7 @@ from ledger.errors import LedgerError
 from ledger.genesis import Genesis
 from ledger.transaction import DecodedTransaction
 from ledger.types import DIGEST_BYTES, ZERO_DIGEST, Digest, Height, TimeMs, View
+from ledger.validators import ValidatorSet
 from node.block_pool import BlockPool, PoolBlock, PoolFull
 from node.mempool import Mempool
 from node.pacing import BlockPacer

@@ -15,8 +15,7 @@ from typing import Final, TextIO
 
 from consensus.certificates import certificate_hash, verify_certificate
 from consensus.errors import ConsensusError
-from consensus.genesis import validator_set_of
-from consensus.types import Certificate, VoteKind
+from consensus.types import Certificate
 from ledger.block import PARENT_CERTIFICATE_BYTES_MAX, Block, block_hash
 from ledger.block_rules import UsedBefore, UsedNonces, check_body
 from ledger.crypto import verify, verify_many
@@ -29,6 +28,8 @@ from ledger.state import State, tree_of
 from ledger.transaction import DecodedTransaction, decode_transaction
 from ledger.transition import BlockExecution, BlockOutcome, execute_genesis
 from ledger.types import Epoch, Era
+from ledger.validators import ValidatorSet
+from ledger.votes import VoteKind
 from node.home import DATA, read_genesis
 from storage.chain_store import ChainStore, ExecutedBlock
 from storage.leveldb import LevelDBStore
@@ -103,7 +104,7 @@ class _Replay:
     def __init__(self, genesis: Genesis, chain: ChainStore, records: StateStore) -> None:
         self._genesis = genesis
         self._chain_id = chain_id(genesis)
-        self._validators = validator_set_of(genesis)
+        self._validators = ValidatorSet(genesis.validators)
         self._chain = chain
         self._records = records
         self._memory = MemoryStore()

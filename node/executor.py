@@ -16,9 +16,10 @@ from typing import Final
 
 import structlog
 
-from consensus.types import Certificate, Round
+from consensus.types import Certificate
 from ledger.state import State
 from ledger.transition import BlockExecution, BlockOutcome
+from ledger.votes import Round
 from node.block_pool import PoolBlock
 from node.writer import Writer
 from storage.chain_store import ChainStore

@@ -21,13 +21,14 @@ import structlog
 from consensus.effects import FetchBlock, FetchChain, RequestVerification
 from consensus.errors import ConsensusError
 from consensus.inputs import BlockReceived, Input, PeerId, Received
-from consensus.types import Certificate, CertificateMessage, VoteKind
+from consensus.types import Certificate, CertificateMessage
 from ledger.block import PARENT_CERTIFICATE_BYTES_MAX, Block, block_hash
 from ledger.block_rules import transactions_root
 from ledger.encoding import StrictDecoder
 from ledger.errors import LedgerError
 from ledger.transaction import DecodedTransaction, wire_hash
 from ledger.types import ZERO_DIGEST, Digest, Height
+from ledger.votes import VoteKind
 from node.block_pool import BlockPool, PoolBlock, PoolFull
 from node.intake import Intake
 from p2p.errors import RequestError

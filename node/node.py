@@ -30,7 +30,6 @@ from consensus.effects import (
     Store,
 )
 from consensus.engine import Engine, EngineConfig
-from consensus.genesis import validator_set_of
 from consensus.inputs import (
     Executed,
     PeerConnected,
@@ -42,10 +41,12 @@ from consensus.inputs import (
 )
 from consensus.leader import leader_order
 from consensus.timing import Timing
-from consensus.types import Certificate, ConsensusMessage, Proposal, Vote
+from consensus.types import Certificate, ConsensusMessage, Proposal
 from ledger.crypto import verify
 from ledger.transition import BlockOutcome
 from ledger.types import Digest, Epoch, Era, Height
+from ledger.validators import ValidatorSet
+from ledger.votes import Vote
 from node.application import Application, is_payload_of
 from node.block_pool import BLOCKS_MAX, BlockPool, PoolBlock
 from node.clock import now_ms
@@ -92,7 +93,7 @@ class Node:
         self.chain_id = chain_id
         self.chain = home.chain
         self.metrics = metrics
-        self.validators = validator_set_of(genesis)
+        self.validators = ValidatorSet(genesis.validators)
         self.halted: str | None = None
         self.verifier = Verifier()
         self.writer = Writer(home.store, metrics.node.storage_write_seconds.observe)

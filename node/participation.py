@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from consensus.certificates import signers
 from consensus.leader import leader
 from consensus.types import Certificate
-from consensus.validators import ValidatorSet, members_of
 from ledger.block import Header
 from ledger.types import View
+from ledger.validators import ValidatorSet, members_of
 from node.api.ports import Participation
 
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import Final
 
 from consensus.engine import EngineStatus
-from consensus.validators import ValidatorSet
 from ledger.errors import InvalidSignature, InvariantViolation
 from ledger.genesis import Genesis
 from ledger.receipt import Receipt, ReceiptStatus
@@ -17,6 +16,7 @@ from ledger.state import State
 from ledger.transaction import decode_transaction
 from ledger.transition import admission_error, simulate
 from ledger.types import Address, Amount, Digest, Height, TimeMs
+from ledger.validators import ValidatorSet
 from node import mempool as limits
 from node.api.ports import (
     Check,

@@ -35,9 +35,9 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from consensus.types import Round, VoteKind
 from ledger.block import BLOCK_TRANSACTIONS_MAX
 from ledger.types import UINT64_MAX, Address, Digest, Epoch, Era, Height, View
+from ledger.votes import Round, VoteKind
 from storage.kv import prefix_end
 
 SCHEMA_VERSION: Final = 1

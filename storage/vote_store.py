@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from consensus.config import Restored
-from consensus.types import Certificate, Proposal, Round, Vote
+from consensus.types import Certificate, Proposal
 from ledger.types import Epoch, Era, View
+from ledger.votes import Round, Vote
 from storage.errors import StoreCorrupt
 from storage.schema import (
     PROPOSAL,

@@ -11,12 +11,13 @@ from typing import Final
 
 import click
 
-from consensus.types import Certificate, Value, VoteKind
+from consensus.types import Certificate
 from ledger.block import Header
 from ledger.errors import LedgerError
 from ledger.genesis import Genesis, parse_genesis
 from ledger.json import from_json
 from ledger.types import Digest, Epoch, Era, View
+from ledger.votes import Value, VoteKind
 from mbi.calls import Json
 from mbi.cli.base import MbiGroup, Session, any_path, pass_session
 from mbi.errors import IntegrityViolation, OperationFailed, UsageError

@@ -20,8 +20,8 @@ from ledger.genesis import (
     parse_genesis,
 )
 from ledger.json import to_json
-from ledger.records import OrganisationKind
 from ledger.types import PUBLIC_KEY_BYTES, PublicKey
+from ledger.validators import Chamber
 from mbi.cli.base import MbiGroup, Session, any_path, pass_session
 from mbi.errors import UsageError
 from mbi.localnet.genesis import genesis_hash
@@ -146,7 +146,7 @@ def _advise(session: Session, made: Genesis) -> None:
 
 def _chambers(made: Genesis) -> tuple[int, int]:
     chambers = [validator.chamber for validator in made.validators]
-    return chambers.count(OrganisationKind.GOVERNMENT), chambers.count(OrganisationKind.COMMERCIAL)
+    return chambers.count(Chamber.GOVERNMENT), chambers.count(Chamber.COMMERCIAL)
 
 
 def _read_member(path: Path) -> dict[str, Any]:

@@ -19,13 +19,13 @@ from ledger.genesis import (
     GenesisAsset,
     GenesisBalance,
     GenesisOrganisation,
-    GenesisValidator,
     chain_id,
     genesis_block,
     validate_genesis,
 )
-from ledger.records import AssetClass, AssetPolicy, KeyWeight, OrganisationKind
+from ledger.records import AssetClass, AssetPolicy, KeyWeight
 from ledger.types import Address, Amount, Digest, TimeMs
+from ledger.validators import Chamber, Validator
 from mbi.localnet.identities import KeySource
 from mbi.localnet.topology import Topology
 
@@ -42,8 +42,8 @@ DEV_ASSET: Final = "issuer/MYR"
 DEV_ASSET_DECIMALS: Final = 2
 
 _KIND: Final = {
-    "government": OrganisationKind.GOVERNMENT,
-    "commercial": OrganisationKind.COMMERCIAL,
+    "government": Chamber.GOVERNMENT,
+    "commercial": Chamber.COMMERCIAL,
 }
 
 
@@ -98,14 +98,14 @@ def dev_genesis(topology: Topology, source: KeySource) -> Genesis:
                 _organisation(source, node.name, _KIND[node.chamber or "commercial"], ())
                 for node in validators
             ),
-            _organisation(source, ISSUER, OrganisationKind.COMMERCIAL, tuple(AssetClass)),
+            _organisation(source, ISSUER, Chamber.COMMERCIAL, tuple(AssetClass)),
         ),
         accounts=(
             *(_account(source, node.name, admin_label(node.name)) for node in validators),
             *(_account(source, ISSUER, account.label) for account in DEV_ACCOUNTS),
         ),
         validators=tuple(
-            GenesisValidator(
+            Validator(
                 name=node.name,
                 organisation=node.name,
                 chamber=_KIND[node.chamber or "commercial"],
@@ -141,7 +141,7 @@ def genesis_hash(genesis: Genesis) -> Digest:
 
 
 def _organisation(
-    source: KeySource, name: str, kind: OrganisationKind, licences: tuple[AssetClass, ...]
+    source: KeySource, name: str, kind: Chamber, licences: tuple[AssetClass, ...]
 ) -> GenesisOrganisation:
     return GenesisOrganisation(
         id=name,

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from consensus.engine import EngineStatus
-    from consensus.validators import ValidatorSet
     from ledger.genesis import Genesis
     from ledger.receipt import Receipt
     from ledger.state import State
     from ledger.types import Address, Amount, TimeMs
+    from ledger.validators import ValidatorSet
     from p2p.peers import PeerInfo
     from storage.chain_store import ChainStore
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from consensus.validators import members_of
 from ledger.json import receipt_json, to_json, transaction_to_json
 from ledger.transaction import decode_transaction
+from ledger.validators import members_of
 
 if TYPE_CHECKING:
     from consensus.status import EngineStatus
     from consensus.types import Certificate
-    from consensus.validators import ValidatorSet
     from ledger.block import Header
     from ledger.types import Digest
+    from ledger.validators import ValidatorSet
     from node.api.ports import Check, Participation, StageTimes, TransactionStatus
     from p2p.peers import PeerInfo
     from storage.chain_store import ExecutedBlock

@@ -7,15 +7,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consensus.effects import Persist, Store
-from consensus.types import (
-    NULL_VALUE,
-    Proposal,
-    Round,
-    Value,
-    Vote,
-    VoteKind,
-)
+from consensus.types import Proposal
 from ledger.types import Digest, Epoch, Era, Signature, View
+from ledger.votes import NULL_VALUE, Round, Value, Vote, VoteKind
 from storage.chain_store import ChainStore
 from storage.errors import StoreCorrupt
 from storage.metadata import initialise

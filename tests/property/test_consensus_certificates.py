@@ -9,15 +9,9 @@ from hypothesis import strategies as st
 
 from consensus.certificates import encode_certificate, verify_certificate
 from consensus.errors import InvalidCertificate
-from consensus.types import (
-    NULL_VALUE,
-    Certificate,
-    ConsensusMessage,
-    Value,
-    VoteKind,
-    vote_signing_bytes,
-)
+from consensus.types import Certificate, ConsensusMessage
 from ledger.types import Digest, Epoch, Era, View
+from ledger.votes import NULL_VALUE, Value, VoteKind, vote_signing_bytes
 from tests.unit.consensus.kit import CHAIN_ID, EPOCH, ERA, Net, verify
 
 NET = Net(3, 2)

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from consensus.effects import Broadcast, Effect, Send
-from consensus.evidence import are_conflicting
 from consensus.inputs import (
     BlockReceived,
     Built,
@@ -30,7 +29,6 @@ from consensus.inputs import (
     WorkChanged,
 )
 from consensus.types import (
-    NULL_VALUE,
     CertificateMessage,
     ConsensusMessage,
     GetCertificates,
@@ -38,11 +36,10 @@ from consensus.types import (
     Proposal,
     Status,
     StatusRequest,
-    Value,
-    Vote,
-    VoteKind,
 )
+from ledger.evidence import are_conflicting
 from ledger.types import UINT64_MAX, Digest, Height, Signature, View
+from ledger.votes import NULL_VALUE, Value, Vote, VoteKind
 from tests.unit.consensus.kit import EPOCH, ERA, Block, Driven, Net
 
 NET = Net(2, 2)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.validators import Chamber, ValidatorSet
+from ledger.validators import Chamber, ValidatorSet
 from tests.unit.consensus.kit import validators
 
 SIZES = st.tuples(st.integers(0, 12), st.integers(0, 12)).filter(lambda pair: sum(pair) > 0)

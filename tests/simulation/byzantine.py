@@ -10,11 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Protocol
 
-from consensus.types import (
-    CertificateMessage,
-    Proposal,
-    Vote,
-)
+from consensus.types import CertificateMessage, Proposal
+from ledger.votes import Vote
 from tests.simulation.forgery import distort
 from tests.simulation.messages import (
     BlockAnswer,

@@ -26,15 +26,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from consensus.types import (
-    Certificate,
-    CertificateMessage,
-    Proposal,
-    Status,
-    Value,
-    Vote,
-    VoteKind,
-)
+from consensus.types import Certificate, CertificateMessage, Proposal, Status
+from ledger.votes import Value, Vote, VoteKind
 from tests.simulation.application import transaction_hash
 
 if TYPE_CHECKING:

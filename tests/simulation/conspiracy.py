@@ -5,16 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from consensus.types import (
-    Certificate,
-    CertificateMessage,
-    Proposal,
-    Value,
-    Vote,
-    VoteKind,
-)
+from consensus.types import Certificate, CertificateMessage, Proposal
 from ledger.block import Block, Header, block_hash
 from ledger.types import Digest, View
+from ledger.votes import Value, Vote, VoteKind
 from tests.simulation.application import (
     transaction_hash,
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from consensus.types import Round
+from ledger.votes import Round
 from tests.simulation.options import rest_is_quorum
 
 if TYPE_CHECKING:

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from consensus.types import Certificate, VoteKind
+from consensus.types import Certificate
 from ledger.block import Block, block_hash
 from ledger.types import Digest, Height
+from ledger.votes import VoteKind
 from tests.simulation.application import matches_header
 from tests.simulation.messages import (
     CHAIN_PAGE_BLOCKS,

@@ -14,17 +14,10 @@ from typing import Final
 import msgspec
 from msgspec import Struct
 
-from consensus.types import (
-    Certificate,
-    CertificateMessage,
-    Proposal,
-    Status,
-    Value,
-    Vote,
-    VoteKind,
-)
+from consensus.types import Certificate, CertificateMessage, Proposal, Status
 from ledger.block import Block
 from ledger.types import Digest, Epoch, Era, Height, Signature, TimeMs, View
+from ledger.votes import Value, Vote, VoteKind
 from tests.simulation.application import (
     BLOCK_TRANSACTIONS_MAX,
     EXECUTION_LAG_MAX,

@@ -20,10 +20,10 @@ from consensus.types import (
     Proposal,
     Status,
     StatusRequest,
-    Vote,
 )
 from ledger.block import Block
 from ledger.types import DigestField, Height
+from ledger.votes import Vote
 
 CHAIN_PAGE_BLOCKS: Final = 16
 """Blocks in one answer about the chain; small, so that a node far behind needs several pages."""

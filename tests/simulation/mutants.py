@@ -20,8 +20,9 @@ from consensus.guard import Guard
 from consensus.outbox import Outbox
 from consensus.pacing import Pacing
 from consensus.tally import Tally
-from consensus.types import Certificate, VoteKind
-from consensus.validators import ValidatorSet
+from consensus.types import Certificate
+from ledger.validators import ValidatorSet
+from ledger.votes import VoteKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 
     from consensus.config import Restored
     from consensus.effects import Effect
-    from consensus.types import Value
     from ledger.types import View
+    from ledger.votes import Value
     from tests.simulation.options import Options
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from consensus.config import Restored
-from consensus.types import Certificate, Proposal, Round, Vote
+from consensus.types import Certificate, Proposal
 from ledger.block import Block
 from ledger.types import Digest, Epoch, Era, View
+from ledger.votes import Round, Vote
 from tests.simulation.messages import Message
 
 if TYPE_CHECKING:

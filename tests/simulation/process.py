@@ -17,9 +17,10 @@ from consensus import inputs
 from consensus.certificates import verify_certificate
 from consensus.engine import Engine, EngineConfig
 from consensus.errors import InvalidCertificate
-from consensus.types import Certificate, CertificateMessage, Proposal, VoteKind
+from consensus.types import Certificate, CertificateMessage, Proposal
 from ledger.block import Block, block_hash
 from ledger.types import Digest, Epoch, Era, Height
+from ledger.votes import VoteKind
 from tests.simulation.application import (
     Application,
     is_payload_of,

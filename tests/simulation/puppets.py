@@ -10,20 +10,10 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from consensus.types import (
-    NULL_VALUE,
-    CertificateMessage,
-    GetProposal,
-    Proposal,
-    Status,
-    StatusRequest,
-    Value,
-    Vote,
-    VoteKind,
-    vote_signing_bytes,
-)
+from consensus.types import CertificateMessage, GetProposal, Proposal, Status, StatusRequest
 from ledger.block import Block
 from ledger.types import Digest, Epoch, Era, Height, View
+from ledger.votes import NULL_VALUE, Value, Vote, VoteKind, vote_signing_bytes
 from tests.simulation.application import (
     BLOCK_TRANSACTIONS_MAX,
     EXECUTION_LAG_MAX,

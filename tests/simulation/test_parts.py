@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from consensus.types import NULL_VALUE, Value, VoteKind
 from ledger.types import Digest, View
+from ledger.votes import NULL_VALUE, Value, VoteKind
 from tests.simulation.checkers import Registry, Violation
 from tests.simulation.disk import Disk
 from tests.simulation.messages import GetBlock, TransactionsMessage

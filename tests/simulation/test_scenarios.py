@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consensus.types import SKIPS_MAX, CertificateMessage, Proposal, Vote, VoteKind
+from consensus.types import SKIPS_MAX, CertificateMessage, Proposal
+from ledger.votes import Vote, VoteKind
 from tests.simulation.application import EXECUTION_LAG_MAX
 from tests.simulation.options import Options, expand
 from tests.simulation.workload import Workload

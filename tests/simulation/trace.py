@@ -10,7 +10,8 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from consensus.types import Certificate, Proposal, Vote
+from consensus.types import Certificate, Proposal
+from ledger.votes import Vote
 
 if TYPE_CHECKING:
     from collections.abc import Callable

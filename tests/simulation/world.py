@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Final
 from consensus import inputs
 from consensus.inputs import PeerId
 from consensus.leader import leader_order
-from consensus.types import Value, VoteKind
-from consensus.validators import Chamber, Validator, ValidatorSet
 from ledger.types import Digest, Epoch, Era, PublicKey, Signature, View
+from ledger.validators import Chamber, Validator, ValidatorSet
+from ledger.votes import Value, VoteKind
 from tests.simulation.application import GENESIS_TIME_MS, Network
 from tests.simulation.byzantine import create_actor
 from tests.simulation.checkers import Checker, Registry, Violation

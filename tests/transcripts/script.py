@@ -49,11 +49,9 @@ from consensus.types import (
     Proposal,
     Status,
     StatusRequest,
-    Value,
-    Vote,
-    VoteKind,
 )
 from ledger.types import Digest, Height, View
+from ledger.votes import Value, Vote, VoteKind
 from tests.unit.consensus.kit import EPOCH, ERA, Block, Driven, Net
 
 HEADING: Final = re.compile(

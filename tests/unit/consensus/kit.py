@@ -43,18 +43,7 @@ from consensus.inputs import (
 )
 from consensus.leader import leader_order
 from consensus.timing import Timing
-from consensus.types import (
-    NULL_VALUE,
-    Certificate,
-    ConsensusMessage,
-    Proposal,
-    Round,
-    Value,
-    Vote,
-    VoteKind,
-    vote_signing_bytes,
-)
-from consensus.validators import Chamber, Validator, ValidatorSet
+from consensus.types import Certificate, ConsensusMessage, Proposal
 from ledger.block import Header, block_hash
 from ledger.types import (
     ZERO_DIGEST,
@@ -67,6 +56,8 @@ from ledger.types import (
     TimeMs,
     View,
 )
+from ledger.validators import Chamber, Validator, ValidatorSet
+from ledger.votes import NULL_VALUE, Round, Value, Vote, VoteKind, vote_signing_bytes
 
 ERA: Final = Era(0)
 EPOCH: Final = Epoch(0)
@@ -90,11 +81,11 @@ def validators(government: int, commercial: int) -> ValidatorSet:
     chambers = [Chamber.GOVERNMENT] * government + [Chamber.COMMERCIAL] * commercial
     return ValidatorSet(
         Validator(
-            PublicKey(sha256(b"consensus key %d" % i).digest()),
-            chamber,
-            PublicKey(sha256(b"node key %d" % i).digest()),
             f"validator-{i}",
             f"organisation-{i}",
+            chamber,
+            PublicKey(sha256(b"consensus key %d" % i).digest()),
+            PublicKey(sha256(b"node key %d" % i).digest()),
         )
         for i, chamber in enumerate(chambers)
     )

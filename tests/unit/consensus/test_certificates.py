@@ -16,8 +16,9 @@ from consensus.certificates import (
     verify_certificate,
 )
 from consensus.errors import InvalidCertificate
-from consensus.types import NULL_VALUE, Certificate, Value, VoteKind
+from consensus.types import Certificate
 from ledger.types import UINT64_MAX, ZERO_DIGEST, Digest, PublicKey, Signature, View
+from ledger.votes import NULL_VALUE, Value, VoteKind
 from tests.unit.consensus.kit import CHAIN_ID, EPOCH, ERA, Net, verify
 
 NET = Net(3, 2)

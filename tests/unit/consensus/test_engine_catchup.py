@@ -16,17 +16,9 @@ from consensus.effects import (
 )
 from consensus.inputs import BlockReceived, TimerKind, Verdict, Verified
 from consensus.peers import REPLIES_MAX
-from consensus.types import (
-    NULL_VALUE,
-    SKIPS_MAX,
-    CertificateMessage,
-    GetCertificates,
-    Proposal,
-    Status,
-    Vote,
-    VoteKind,
-)
+from consensus.types import SKIPS_MAX, CertificateMessage, GetCertificates, Proposal, Status
 from ledger.types import Height, View
+from ledger.votes import NULL_VALUE, Vote, VoteKind
 from tests.unit.consensus.kit import EPOCH, ERA, Block, Driven, Net, follower
 
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE

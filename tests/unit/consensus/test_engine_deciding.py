@@ -15,14 +15,9 @@ from consensus.effects import (
     ReportEvidence,
 )
 from consensus.inputs import Received, Verdict, Verified
-from consensus.types import (
-    NULL_VALUE,
-    CertificateMessage,
-    GetCertificates,
-    Value,
-    VoteKind,
-)
+from consensus.types import CertificateMessage, GetCertificates
 from ledger.types import Digest, Signature, View
+from ledger.votes import NULL_VALUE, Value, VoteKind
 from tests.unit.consensus.kit import Net, follower, notarize_by_others
 
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE

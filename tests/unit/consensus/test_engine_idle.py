@@ -8,8 +8,9 @@ from consensus.certificates import certificate_hash
 from consensus.effects import RequestProposal
 from consensus.inputs import Timer, TimerKind
 from consensus.timing import Timing
-from consensus.types import NULL_VALUE, CertificateMessage, VoteKind
+from consensus.types import CertificateMessage
 from ledger.types import View
+from ledger.votes import NULL_VALUE, VoteKind
 from tests.unit.consensus.kit import Block, Driven, Net, follower
 
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE

@@ -8,18 +8,9 @@ import pytest
 from consensus.config import Restored
 from consensus.effects import Broadcast, Finalize, Halt, Persist, RequestVerification, Send
 from consensus.inputs import PeerConnected, TimerKind, Verdict, Verified
-from consensus.types import (
-    NULL_VALUE,
-    Certificate,
-    CertificateMessage,
-    Proposal,
-    Round,
-    Status,
-    StatusRequest,
-    Vote,
-    VoteKind,
-)
+from consensus.types import Certificate, CertificateMessage, Proposal, Status, StatusRequest
 from ledger.types import Height, View
+from ledger.votes import NULL_VALUE, Round, Vote, VoteKind
 from tests.unit.consensus.kit import EPOCH, ERA, Driven, Net, follower, notarize_by_others
 
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE

@@ -16,19 +16,11 @@ from consensus.effects import (
     Send,
 )
 from consensus.inputs import TimerKind, Verdict, Verified
-from consensus.types import (
-    NULL_VALUE,
-    CertificateMessage,
-    GetCertificates,
-    GetProposal,
-    Proposal,
-    Value,
-    Vote,
-    VoteKind,
-)
+from consensus.types import CertificateMessage, GetCertificates, GetProposal, Proposal
 from ledger.block import block_hash
 from ledger.errors import InvariantViolation
 from ledger.types import Digest, Signature, View
+from ledger.votes import NULL_VALUE, Value, Vote, VoteKind
 from tests.unit.consensus.kit import CHAIN_ID, Block, Driven, Net, follower, notarize_by_others
 
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE

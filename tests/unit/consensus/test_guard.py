@@ -11,8 +11,8 @@ from itertools import product
 import pytest
 
 from consensus.guard import Guard
-from consensus.types import NULL_VALUE, Round, Value, Vote, VoteKind
 from ledger.types import Digest, View
+from ledger.votes import NULL_VALUE, Round, Value, Vote, VoteKind
 from tests.unit.consensus.kit import CHAIN_ID, EPOCH, ERA, Net, sign
 
 A = Value(View(0), Digest(b"a" * 32))

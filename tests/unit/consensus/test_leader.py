@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 
 from consensus.leader import leader, leader_order
-from consensus.validators import Chamber
 from ledger.types import Epoch, Era, View
+from ledger.validators import Chamber
 from tests.unit.consensus.kit import CHAIN_ID, validators
 
 

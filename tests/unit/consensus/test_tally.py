@@ -9,12 +9,11 @@ import msgspec
 import pytest
 
 from consensus.certificates import verify_certificate
-from consensus.errors import InvalidEvidence
-from consensus.evidence import are_conflicting, verify_evidence
 from consensus.tally import Tally
-from consensus.types import NULL_VALUE, Value, Vote, VoteKind
-from consensus.votes import check_vote, verify_vote
+from ledger.errors import InvalidEvidence
+from ledger.evidence import are_conflicting, verify_evidence
 from ledger.types import UINT64_MAX, Digest, Signature, View
+from ledger.votes import NULL_VALUE, Value, Vote, VoteKind, check_vote, verify_vote
 from tests.unit.consensus.kit import CHAIN_ID, EPOCH, ERA, Net, verify
 
 NET = Net()

@@ -18,17 +18,17 @@ from ledger.genesis import (
     GenesisAsset,
     GenesisBalance,
     GenesisOrganisation,
-    GenesisValidator,
     chain_id,
 )
 from ledger.history import History
 from ledger.operations import Operation
 from ledger.receipt import Receipt
-from ledger.records import AssetClass, AssetPolicy, KeyWeight, OrganisationKind, Parameters
+from ledger.records import AssetClass, AssetPolicy, KeyWeight, Parameters
 from ledger.state import State, StateRecord
 from ledger.transaction import DecodedTransaction, decode_transaction, sign_transaction
 from ledger.transition import BlockExecution, BlockOutcome, execute_genesis
 from ledger.types import ZERO_DIGEST, Address, Amount, Digest, Epoch, Era, Height, TimeMs, View
+from ledger.validators import Chamber, Validator
 
 GENESIS_TIME_MS: Final = 1_700_000_000_000
 BLOCK_INTERVAL_MS: Final = 1_000
@@ -68,12 +68,12 @@ def make_genesis(
     """Return a network of a regulator and a bank; each holder begins with 1,000 units of MYR."""
     organisations = (
         GenesisOrganisation(
-            "regulator", "Regulator", OrganisationKind.GOVERNMENT, 1, (), address("regulator")
+            "regulator", "Regulator", Chamber.GOVERNMENT, 1, (), address("regulator")
         ),
         GenesisOrganisation(
             "bank",
             "Bank",
-            OrganisationKind.COMMERCIAL,
+            Chamber.COMMERCIAL,
             2,
             (AssetClass.E_MONEY, AssetClass.DEPOSIT),
             address("bank"),
@@ -86,7 +86,7 @@ def make_genesis(
         *(make_account(name, "bank") for name in holders),
     )
     validators = tuple(
-        GenesisValidator(
+        Validator(
             f"{organisation}-1",
             organisation,
             chamber,
@@ -94,8 +94,8 @@ def make_genesis(
             make_key(f"{organisation} node").public_key,
         )
         for organisation, chamber in (
-            ("regulator", OrganisationKind.GOVERNMENT),
-            ("bank", OrganisationKind.COMMERCIAL),
+            ("regulator", Chamber.GOVERNMENT),
+            ("bank", Chamber.COMMERCIAL),
         )
     )
     asset = GenesisAsset(MYR, "Ringgit", AssetClass.E_MONEY, 2, address("issuer"), policy)

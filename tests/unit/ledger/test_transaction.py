@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from consensus.types import NULL_VALUE, Value, VoteKind, vote_signing_bytes
 from ledger.block import HEADER_TAG, block_hash
 from ledger.crypto import sha256, verify, verify_many
 from ledger.encoding import encode
@@ -33,6 +32,7 @@ from ledger.transaction import (
     wire_hash,
 )
 from ledger.types import AMOUNT_MAX, UINT64_MAX, Amount, Epoch, Era, PublicKey, View
+from ledger.votes import NULL_VALUE, Value, VoteKind, vote_signing_bytes
 from tests.unit.ledger.builders import (
     GENESIS_TIME_MS,
     MYR,

@@ -9,9 +9,8 @@ import msgspec
 import pytest
 
 from consensus.certificates import certificate_hash, make_certificate
-from consensus.genesis import validator_set_of
 from consensus.leader import leader_order
-from consensus.types import Certificate, Value, Vote, VoteKind, vote_signing_bytes
+from consensus.types import Certificate
 from ledger.address import address_of
 from ledger.block import Header, block_hash
 from ledger.block_rules import transactions_root
@@ -20,6 +19,8 @@ from ledger.genesis import chain_id, genesis_block
 from ledger.operations import Transfer
 from ledger.transaction import decode_transaction, sign_transaction
 from ledger.types import ZERO_DIGEST, Amount, Digest, Epoch, Era, Height, TimeMs, View
+from ledger.validators import ValidatorSet
+from ledger.votes import Value, Vote, VoteKind, vote_signing_bytes
 from mbi.cli.audit import certificate_of
 from mbi.errors import IntegrityViolation
 from mbi.localnet.genesis import DEV_ASSET, dev_genesis
@@ -30,7 +31,7 @@ from mbi.verify import ChainVerifier
 SOURCE = KeySource("verify")
 GENESIS = dev_genesis(plan(4, 0), SOURCE)
 CHAIN = chain_id(GENESIS)
-VALIDATORS = validator_set_of(GENESIS)
+VALIDATORS = ValidatorSet(GENESIS.validators)
 ORDER = leader_order(CHAIN, Era(0), Epoch(0), VALIDATORS)
 KEYS = {
     SOURCE.key(f"validator/{node.name}").public_key: SOURCE.key(f"validator/{node.name}")

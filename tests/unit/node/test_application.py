@@ -10,7 +10,6 @@ import msgspec
 import pytest
 
 from consensus.effects import RequestProposal, RequestVerification
-from consensus.genesis import validator_set_of
 from consensus.inputs import Verdict
 from consensus.validity import EXECUTION_LAG_MAX
 from ledger.block import Header, block_hash
@@ -19,6 +18,7 @@ from ledger.genesis import genesis_block
 from ledger.operations.assets import Transfer
 from ledger.transaction import DecodedTransaction
 from ledger.types import Amount, Digest, Height, TimeMs, View
+from ledger.validators import ValidatorSet
 from node.application import (
     TIME_AHEAD_MS_MAX,
     Application,
@@ -54,7 +54,7 @@ class Bench:
         self.application = Application(
             self.chain.genesis,
             self.chain.chain_id,
-            validator_set_of(self.chain.genesis),
+            ValidatorSet(self.chain.genesis.validators),
             mempool=self.mempool,
             pool=self.pool,
             used=self.used,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from consensus.effects import Finalize, RequestProposal
-from consensus.types import Certificate, Value, VoteKind
+from consensus.types import Certificate
 from ledger.types import ZERO_DIGEST, Digest, Epoch, Era, View
+from ledger.votes import Value, VoteKind
 from node.metrics import Metrics
 from node.pacing import QUICK_SECONDS, SLOW_SECONDS, TRANSACTIONS_MIN, BlockPacer
 from node.stages import StageClock

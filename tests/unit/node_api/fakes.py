@@ -17,8 +17,7 @@ from typing import Any, Final
 from consensus.certificates import certificate_hash, make_certificate
 from consensus.inputs import PeerId
 from consensus.status import EngineStatus
-from consensus.types import Certificate, Value, Vote, VoteKind, vote_signing_bytes
-from consensus.validators import Chamber, Shortfall, Validator, ValidatorSet
+from consensus.types import Certificate
 from ledger.address import address_of
 from ledger.block import Block, Header, block_hash
 from ledger.block_rules import transactions_root
@@ -33,14 +32,13 @@ from ledger.genesis import (
     GenesisAsset,
     GenesisBalance,
     GenesisOrganisation,
-    GenesisValidator,
     chain_id,
     genesis_block,
 )
 from ledger.history import History
 from ledger.operations import Transfer
 from ledger.receipt import OK_CODE, Receipt
-from ledger.records import AssetClass, AssetPolicy, KeyWeight, OrganisationKind
+from ledger.records import AssetClass, AssetPolicy, KeyWeight
 from ledger.state import State
 from ledger.transaction import (
     DecodedTransaction,
@@ -59,6 +57,8 @@ from ledger.types import (
     TimeMs,
     View,
 )
+from ledger.validators import Chamber, Shortfall, Validator, ValidatorSet
+from ledger.votes import Value, Vote, VoteKind, vote_signing_bytes
 from node.api.ports import (
     Check,
     MempoolStatus,
@@ -97,16 +97,16 @@ def make_genesis(*, dev: bool = True) -> Genesis:
     def account(organisation: str, name: str) -> GenesisAccount:
         return GenesisAccount(organisation, (KeyWeight(key_of(name).public_key, 1),), 1, 1)
 
-    def organisation(name: str, kind: OrganisationKind, admin: str) -> GenesisOrganisation:
-        licences = (AssetClass.E_MONEY,) if kind is OrganisationKind.COMMERCIAL else ()
+    def organisation(name: str, kind: Chamber, admin: str) -> GenesisOrganisation:
+        licences = (AssetClass.E_MONEY,) if kind is Chamber.COMMERCIAL else ()
         address = address_of(key_of(admin).public_key)
         return GenesisOrganisation(name, name.title(), kind, 1, licences, address)
 
     validators = tuple(
-        GenesisValidator(
+        Validator(
             name,
             "ministry" if name.startswith("gov") else "bank",
-            OrganisationKind.GOVERNMENT if name.startswith("gov") else OrganisationKind.COMMERCIAL,
+            Chamber.GOVERNMENT if name.startswith("gov") else Chamber.COMMERCIAL,
             key_of(f"{name} consensus").public_key,
             key_of(f"{name} node").public_key,
         )
@@ -123,8 +123,8 @@ def make_genesis(*, dev: bool = True) -> Genesis:
         ALICE_ADDRESS if dev else None,
         DEFAULT_PARAMETERS,
         (
-            organisation("bank", OrganisationKind.COMMERCIAL, "alice"),
-            organisation("ministry", OrganisationKind.GOVERNMENT, "bob"),
+            organisation("bank", Chamber.COMMERCIAL, "alice"),
+            organisation("ministry", Chamber.GOVERNMENT, "bob"),
         ),
         (account("bank", "alice"), account("ministry", "bob")),
         validators,
@@ -165,16 +165,7 @@ class FakeNode:
         reader = StateStore(self._store)
         history = History.load(1, reader.history_page)
         self.state = State.load(self.chain_id, reader, reader.records(), history)
-        self.set = ValidatorSet(
-            Validator(
-                member.consensus_key,
-                Chamber(member.chamber),
-                member.node_key,
-                member.name,
-                member.organisation,
-            )
-            for member in self.genesis.validators
-        )
+        self.set = ValidatorSet(self.genesis.validators)
         self._advanced = asyncio.Condition()
         self._nonce = 0
 

@@ -10,17 +10,15 @@ import pytest
 from msgspec import Struct
 
 from consensus.types import (
-    NULL_VALUE,
     Certificate,
     CertificateMessage,
     GetCertificates,
     GetProposal,
     Status,
     StatusRequest,
-    Vote,
-    VoteKind,
 )
 from ledger.types import Digest, Epoch, Era, Height, PublicKey, Signature, View
+from ledger.votes import NULL_VALUE, Vote, VoteKind
 from p2p.errors import MalformedMessage, MessageError, NonCanonicalMessage, UnknownMessage
 from p2p.frames import FRAME_BYTES_MAX, HELLO_BYTES_MAX
 from p2p.messages import (

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from consensus.types import NULL_VALUE, Certificate, StatusRequest, VoteKind
+from consensus.types import Certificate, StatusRequest
 from ledger.types import Epoch, Era, View
+from ledger.votes import NULL_VALUE, VoteKind
 from p2p.errors import PeerLeft, PeerUnavailable, RequestTimedOut, TooManyRequests
 from p2p.messages import (
     BLOCK_WIRE_BYTES_MAX,

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, field
 from typing import Final
 
-from consensus.types import Certificate, Value, VoteKind
+from consensus.types import Certificate
 from ledger.block import Block, Header, block_hash
 from ledger.crypto import sha256
 from ledger.encoding import encode
@@ -26,6 +26,7 @@ from ledger.types import (
     TimeMs,
     View,
 )
+from ledger.votes import Value, VoteKind
 from storage.event_index import Cursor
 from storage.schema import Location
 

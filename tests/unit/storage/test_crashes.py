@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consensus.effects import Persist, Store
-from consensus.types import NULL_VALUE, Round, Value, Vote, VoteKind
 from ledger.types import Epoch, Era, Signature, View
+from ledger.votes import NULL_VALUE, Round, Value, Vote, VoteKind
 from storage.chain_store import ChainStore
 from storage.errors import DiskFull, StoreCorrupt, WriteError, WriteFailed
 from storage.event_index import START

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from consensus.effects import Persist
-from consensus.types import Round
 from ledger.crypto import sha256
 from ledger.types import Epoch, Era, View
+from ledger.votes import Round
 from storage.chain_store import ChainStore
 from storage.errors import (
     MarkerExists,

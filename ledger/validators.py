@@ -17,17 +17,19 @@ from typing import Annotated, Final, NamedTuple
 import msgspec
 from msgspec import Meta, Struct
 
-from consensus.errors import InvalidValidatorSet
-from consensus.types import VALIDATORS_MAX
+from ledger.errors import InvalidValidatorSet
 from ledger.text import NAME_BYTES_MAX
 from ledger.types import Digest, PublicKey, PublicKeyField
 
 VALIDATOR_SET_TAG: Final = b"MBI-VSET-v1".ljust(16, b"\0")
 """Domain tag in front of every hashed validator set."""
 
+VALIDATORS_MAX: Final = 128
+"""Largest validator set; bounds bitmaps and certificates before allocation."""
+
 
 class Chamber(IntEnum):
-    """The two classes of validators."""
+    """The two classes of organisations and of their validators."""
 
     GOVERNMENT = 1
     COMMERCIAL = 2
@@ -36,15 +38,16 @@ class Chamber(IntEnum):
 class Validator(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """One member of a validator set. Every member has one vote."""
 
-    consensus_key: PublicKeyField
-    """Ed25519 key that signs votes."""
-    chamber: Chamber
-    node_key: PublicKeyField
-    """Ed25519 key of the member's network channel: what arrives there is the member's own word."""
     name: Annotated[str, Meta(min_length=1, max_length=NAME_BYTES_MAX)]
     """For people only, for example ``gov-1``."""
     organisation: Annotated[str, Meta(min_length=1, max_length=NAME_BYTES_MAX)]
     """Identifier of the organisation that runs it."""
+    chamber: Chamber
+    """Equals the chamber of its organisation."""
+    consensus_key: PublicKeyField
+    """Ed25519 key that signs votes."""
+    node_key: PublicKeyField
+    """Ed25519 key of the member's network channel: what arrives there is the member's own word."""
 
 
 class Shortfall(NamedTuple):

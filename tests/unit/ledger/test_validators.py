@@ -7,9 +7,8 @@ from itertools import combinations
 import msgspec
 import pytest
 
-from consensus.errors import InvalidValidatorSet
-from consensus.types import VALIDATORS_MAX
-from consensus.validators import Chamber, ValidatorSet, mask_of, members_of
+from ledger.errors import InvalidValidatorSet
+from ledger.validators import VALIDATORS_MAX, Chamber, ValidatorSet, mask_of, members_of
 from tests.unit.consensus.kit import validators
 
 

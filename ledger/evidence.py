@@ -8,12 +8,10 @@ Normative text: ``docs/protocol-consensus.md``, The procedure, EV1.
 
 from __future__ import annotations
 
-from consensus.config import Verify
-from consensus.errors import InvalidEvidence
-from consensus.types import Vote, VoteKind
-from consensus.validators import ValidatorSet
-from consensus.votes import check_vote, verify_vote
+from ledger.errors import InvalidEvidence
 from ledger.types import Digest
+from ledger.validators import ValidatorSet
+from ledger.votes import Verify, Vote, VoteKind, check_vote, verify_vote
 
 
 def are_conflicting(a: Vote, b: Vote) -> bool:
