@@ -156,6 +156,10 @@ class ConsensusMetrics:
             "validators", "Members of the validator set, by state", "state"
         )
         """Label: ``connected`` or ``missing``."""
+        self.spare_validators = make.gauge(
+            "spare_validators",
+            "Validators that may still go missing before there is no quorum; negative without one",
+        )
         self.missed = make.counter("missed", "Views skipped, by the validator to lead", "validator")
         self.evidence = make.counter("evidence", "Proven equivocations, by kind", "kind")
         self.halted = make.gauge("halted", "1 if no quorum is connected or voting has stopped")
@@ -227,6 +231,10 @@ class NodeMetrics:
         self.loop_lag_seconds = make.histogram(
             "loop_lag_seconds", "Delay of a timer on the event loop", SHORT_SECONDS
         )
+        self.clock_timestamp_seconds = make.gauge(
+            "clock_timestamp_seconds", "The clock of this machine, Unix time"
+        )
+        self.disk_free_bytes = make.gauge("disk_free_bytes", "Free space where the database lies")
         self.build_info = make.gauge(
             "build_info", "Always 1; labels say what runs", "version", "python", "loop"
         )

@@ -5,14 +5,17 @@ Nothing here runs once per transaction except the finality latency, which is mad
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from ledger.receipt import ReceiptStatus
 from ledger.transition import BlockOutcome
+from ledger.validators import Chamber, ValidatorSet, mask_of
 from node.block_pool import PoolBlock
 from node.clock import now_ms
+from node.home import DATA
 from node.metrics import Metrics
 from p2p.peers import PeerInfo
 
@@ -68,6 +71,8 @@ class Telemetry:
         metrics.node.verification_seconds.advance_to(node.verifier.seconds_total)
         metrics.node.execution_seconds.advance_to(node.executor.seconds_total)
         metrics.node.storage_writes.advance_to(node.writer.writes_total)
+        metrics.node.clock_timestamp_seconds.set(now_ms() / 1000)
+        metrics.node.disk_free_bytes.set(shutil.disk_usage(node.home.config.home / DATA).free)
 
     def _refresh_consensus(self) -> None:
         node, metrics = self._node, self._metrics.consensus
@@ -75,6 +80,7 @@ class Telemetry:
         metrics.view.set(status.view)
         metrics.validators.labels("connected").set(len(status.connected))
         metrics.validators.labels("missing").set(len(status.missing))
+        metrics.spare_validators.set(spare_validators(node.validators, status.connected))
         metrics.halted.set(int(any(status.shortfall) or status.halted is not None))
         records = zip(node.validators, node.participation.records(), strict=True)
         for validator, record in records:
@@ -121,3 +127,16 @@ class Telemetry:
         before = self._counted.get(name, 0.0)
         self._counted[name] = total
         return total - before
+
+
+def spare_validators(validators: ValidatorSet, connected: Iterable[int]) -> int:
+    """Return how many of the ``connected`` members, whichever they are, a quorum can do without.
+
+    Zero means that the chain stands when one more goes; below zero it stands already.
+    """
+    present = mask_of(connected)
+    seats = [mask for chamber in Chamber if (mask := validators.chamber_mask(chamber))]
+    return min(
+        present.bit_count() - (2 * validators.size // 3 + 1),
+        *((present & mask).bit_count() - (mask.bit_count() + 1) // 2 for mask in seats),
+    )
