@@ -11,7 +11,7 @@ import msgspec
 
 from consensus.core import Core, TakeCertificate, WeighStatus
 from consensus.errors import InvalidCertificate
-from consensus.inputs import PeerId
+from consensus.inputs import PeerAhead, PeerId
 from consensus.quarantine import Quarantine
 from consensus.types import GetCertificates, GetProposal, Status, StatusRequest
 from ledger.votes import Round, VoteKind
@@ -78,6 +78,14 @@ class Answering:
         if core.quarantine is not None:
             return
         core.answer(peer, "nonce", core.view, core.status(request.nonce))
+
+    def on_ahead(self, event: PeerAhead) -> None:
+        """EP7: ask a peer of a later epoch how this one ended; RETRY asks for the chain itself."""
+        core, peer = self._core, event.peer
+        if core.halted is not None:
+            return
+        core.answer(peer, "behind", core.view, core.status(b""))
+        core.catchup.follow(peer)
 
     def on_get_certificates(self, peer: PeerId, request: GetCertificates) -> None:
         """Send one page of certificates."""

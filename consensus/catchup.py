@@ -27,11 +27,19 @@ time."""
 WANTED_MAX: Final = 256
 """Blocks that were asked for are accepted however late they come, but so many at most."""
 
+AHEAD_MAX: Final = 16
+"""Peers whose claim to be in a later epoch is remembered: one honest one is enough."""
+
+AHEAD_RETRIES: Final = 8
+"""Retries for which such a claim is believed. It costs a liar nothing to repeat it, and this node
+one small request to the liar each time."""
+
 
 class CatchUp:
     """Requests under way, and the answers to requests of others."""
 
     __slots__ = (
+        "_ahead",
         "_asked_blocks",
         "_asked_chain",
         "_asked_views",
@@ -63,12 +71,16 @@ class CatchUp:
         self._asked_chain: tuple[Height, View] | None = None
         self._asked_blocks: set[Digest] = set()
         self._wanted: dict[Digest, None] = {}
+        self._ahead: dict[PeerId, int] = {}
 
     @property
     def is_waiting(self) -> bool:
         """Whether a request is under way."""
         return bool(
-            self._asked_blocks or self._asked_views is not None or self._asked_chain is not None
+            self._asked_blocks
+            or self._asked_views is not None
+            or self._asked_chain is not None
+            or self._ahead
         )
 
     def accept(self, block_hash: Digest) -> bool:
@@ -117,6 +129,25 @@ class CatchUp:
         self._asked_chain = (first, target.view)
         peers = self._peers.of_members(signers(target))
         self._outbox.emit(FetchChain(first, target, peers))
+
+    def follow(self, peer: PeerId) -> None:
+        """EP7: remember that a peer claims to be ahead; that is believed for some retries only."""
+        if peer in self._ahead or len(self._ahead) < AHEAD_MAX:
+            self._ahead[peer] = AHEAD_RETRIES
+
+    def lose(self, peer: PeerId) -> None:
+        """Forget the claim of a peer whose channel has closed."""
+        self._ahead.pop(peer, None)
+
+    def chase(self) -> None:
+        """EP7: ask peers that claim to be ahead for what follows, unless proven work is under way.
+
+        Called on every retry.
+        """
+        peers = tuple(self._ahead)
+        self._ahead = {peer: left - 1 for peer, left in self._ahead.items() if left > 1}
+        if peers and self._certificates.finalized_view <= self._tree.final_view:
+            self._outbox.emit(FetchChain(Height(self._tree.final.height + 1), None, peers))
 
     def request_certificates(self, views: Sequence[View], source: PeerId | None) -> None:
         """Ask ``source``, or everyone, for the certificates of these views, one page at a time."""

@@ -49,12 +49,15 @@ class Restored:
     votes: tuple[Vote, ...] = ()
     """Own votes above the head's view; the driver may delete those at or below it."""
     certificates: tuple[Certificate, ...] = ()
-    """Every stored certificate of the epoch that is not pruned, in any order."""
+    """Every stored certificate of the epoch that is not pruned, in any order. Those of other epochs
+    are ignored, as are votes, blocks and proposals of other epochs."""
     blocks: tuple[Header, ...] = ()
     """Headers of whole blocks stored above the head; they are judged again (payload None)."""
     proposals: tuple[Proposal, ...] = ()
     """Own proposals above the head's view."""
     quarantined: bool = False
     """Votes may have been forgotten (lost, old, cloned disk): learn a safe floor before voting."""
+    closings: tuple[Certificate, ...] = ()
+    """Finalizations of the boundary blocks of earlier epochs, or the latest of them."""
     nonce: bytes = bytes(16)
     """16 fresh random bytes of this start: answers to a quarantined node repeat them."""

@@ -17,7 +17,7 @@ from consensus.certificates import CertificateStore
 from consensus.config import EngineConfig, Restored
 from consensus.effects import Broadcast, Halt, Penalise, Send
 from consensus.guard import Guard
-from consensus.inputs import Input, PeerId, Timer, TimerKind
+from consensus.inputs import EpochInput, PeerId, Timer, TimerKind
 from consensus.judge import Judge
 from consensus.leader import leader, leader_order
 from consensus.outbox import Outbox
@@ -99,7 +99,7 @@ class PursueCertified:
 
 
 Internal = CountVote | TakeCertificate | AcceptProposal | WeighStatus | Enforce | PursueCertified
-Event = Input | Internal
+Event = EpochInput | Internal
 
 
 class Core:

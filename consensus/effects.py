@@ -121,6 +121,8 @@ class FetchBlock:
 class FetchChain:
     """Get finalised blocks from this height on: the chain up to ``target`` is missing here.
 
+    A segment never goes beyond the boundary block of the present epoch, whose set proves it.
+
     The driver gets one segment, checks the finalization of its last block first and then the hash
     links, and feeds the blocks as ``BlockReceived``, lowest first, then the finalization as a
     received ``CertificateMessage``. The engine asks for the next segment when it has finalised this
@@ -129,8 +131,9 @@ class FetchChain:
 
     first: Height
     """One above the engine's finalised height."""
-    target: Certificate
-    """Highest finalization held; the network may be beyond it by now."""
+    target: Certificate | None
+    """Highest finalization held; the network may be beyond it by now. None if only the word of
+    ``peers`` tells that there is more: they may have nothing to give, or lie."""
     peers: tuple[PeerId, ...]
 
 

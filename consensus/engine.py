@@ -77,8 +77,9 @@ from consensus.effects import Effect
 from consensus.inputs import (
     BlockReceived,
     Built,
+    EpochInput,
     Executed,
-    Input,
+    PeerAhead,
     PeerConnected,
     PeerDisconnected,
     PeerId,
@@ -129,6 +130,7 @@ class Engine:
             WorkChanged: self._pacing.on_work,
             PeerConnected: self._on_connected,
             PeerDisconnected: self._on_disconnected,
+            PeerAhead: self._answering.on_ahead,
             CountVote: self._deciding.on_count,
             TakeCertificate: self._deciding.on_certificate,
             AcceptProposal: self._proposing.on_accept,
@@ -155,7 +157,7 @@ class Engine:
         self._restore(restored)
         return self._finish_step()
 
-    def step(self, now_ms: int, event: Input) -> list[Effect]:
+    def step(self, now_ms: int, event: EpochInput) -> list[Effect]:
         """Handle one input at monotonic time ``now_ms`` and return the effects, in order."""
         self._core.now_ms = now_ms
         self._on_event[type(event)](event)
@@ -250,6 +252,7 @@ class Engine:
 
     def _on_disconnected(self, event: PeerDisconnected) -> None:
         self._core.peers.disconnect(event.peer)
+        self._core.catchup.lose(event.peer)
         self._pacing.on_gone()
 
     def _restore(self, restored: Restored) -> None:

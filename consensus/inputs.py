@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NewType
 
+from consensus.config import EngineConfig, Restored
 from consensus.types import Certificate, ConsensusMessage
 from ledger.block import Header
 from ledger.types import Digest, Height, View
@@ -114,7 +115,13 @@ class Executed:
 
 @dataclass(frozen=True, slots=True)
 class WorkChanged:
-    """Whether transactions wait: some are not finalised and not in a block that still may be.
+    """Whether a block is wanted: transactions wait, or a change of the validator set does.
+
+    Transactions wait if some are not finalised and not in a block that still may be. A change waits
+    from the moment at which a block would bring it forward until its boundary block is final: a
+    scheduled set waits for its boundary block (V5), an approved change whose notice is over waits
+    for any block that schedules it. The application reports that here, or an idle chain would not
+    reach its boundary; and it builds such a block though nothing else waits (``RequestProposal``).
 
     May be repeated. After a ``Built`` without a header, True asks the leader to try again. Counting
     the transactions of unfinalised blocks as waiting is allowed too: it costs a few timers, no
@@ -138,7 +145,31 @@ class PeerDisconnected:
     peer: PeerId
 
 
-Input = (
+@dataclass(frozen=True, slots=True)
+class PeerAhead:
+    """From the replica to its engine: this peer speaks of a later epoch (unproven)."""
+
+    peer: PeerId
+
+
+@dataclass(frozen=True, slots=True)
+class EpochOpened:
+    """The boundary block of the present epoch is executed and durable: the next epoch begins.
+
+    Posted once, when a restart at this moment would begin in the new epoch too. The driver looks
+    up by its consensus key whether it is a member of the new set (``config.me``) and gives what its
+    disk has of the new epoch; after a live switch that is nothing but the base.
+    """
+
+    config: EngineConfig
+    """Of the new epoch: ``base`` is the boundary block, ``validators`` the set that it names."""
+    restored: Restored
+    """``finalized`` is the boundary block."""
+    closing: Certificate
+    """Finalization of the boundary block, by the old set."""
+
+
+EpochInput = (
     Received
     | TimerFired
     | Built
@@ -148,4 +179,9 @@ Input = (
     | WorkChanged
     | PeerConnected
     | PeerDisconnected
+    | PeerAhead
 )
+"""What an engine, the machine of one epoch, is stepped with."""
+
+Input = EpochInput | EpochOpened
+"""What a replica is stepped with."""

@@ -126,6 +126,7 @@ class Pacing:
         self.must_repeat = False
         core.allow_repeats()
         core.post(PursueCertified(again=True))
+        core.catchup.chase()
         if core.quarantine is not None:
             core.broadcast(StatusRequest(core.quarantine.nonce))
         if self._final_at_retry == core.tree.final_view:

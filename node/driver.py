@@ -33,8 +33,8 @@ from consensus.effects import (
     SetTimer,
     Store,
 )
-from consensus.engine import Engine
 from consensus.inputs import Input, PeerId, Received, Timer, TimerFired
+from consensus.replica import Replica
 from consensus.types import ConsensusMessage
 
 INBOX_MAX: Final = 8_192
@@ -89,8 +89,8 @@ Watch = Callable[[list[Effect]], None]
 class Driver:
     """Owner of the engine, its inbox and its timers."""
 
-    def __init__(self, engine: Engine, outside: Outside, watch: Watch | None = None) -> None:
-        """Take an engine that was not started; ``watch`` sees the effects of every turn."""
+    def __init__(self, engine: Replica, outside: Outside, watch: Watch | None = None) -> None:
+        """Take a replica that was not started; ``watch`` sees the effects of every turn."""
         self.engine = engine
         self._watch = watch
         self.dropped_total = 0

@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from consensus.certificates import verify_certificate
+from consensus.config import EngineConfig
 from consensus.effects import (
     Effect,
     FetchBlock,
@@ -29,7 +30,6 @@ from consensus.effects import (
     RequestVerification,
     Store,
 )
-from consensus.engine import Engine, EngineConfig
 from consensus.inputs import (
     Executed,
     PeerConnected,
@@ -40,6 +40,7 @@ from consensus.inputs import (
     WorkChanged,
 )
 from consensus.leader import leader_order
+from consensus.replica import Replica
 from consensus.timing import Timing
 from consensus.types import Certificate, ConsensusMessage, Proposal
 from ledger.crypto import verify
@@ -148,7 +149,7 @@ class Node:
         self._worked_view = self.driver.engine.view
         self._tasks: Tasks | None = None
 
-    def _make_engine(self) -> Engine:
+    def _make_engine(self) -> Replica:
         home = self.home
         key = home.validator_key
         consensus = home.config.consensus
@@ -168,7 +169,7 @@ class Node:
         for block in blocks:
             self.pool.add(block)
         headers = tuple(block.header for block in blocks)
-        return Engine(config, replace(home.restore(), blocks=headers))
+        return Replica(config, replace(home.restore(), blocks=headers))
 
     # ------------------------------------------------------------------ life
 

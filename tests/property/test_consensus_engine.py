@@ -18,7 +18,7 @@ from consensus.effects import Broadcast, Effect, Send
 from consensus.inputs import (
     BlockReceived,
     Built,
-    Input,
+    EpochInput,
     PeerConnected,
     PeerDisconnected,
     Timer,
@@ -167,7 +167,7 @@ class AnyInput(RuleBasedStateMachine):
         self.node = Driven(NET, me)
         self.node.judge = None
 
-    def give(self, event: Input) -> None:
+    def give(self, event: EpochInput) -> None:
         self.look(self.node.feed(event))
 
     def look(self, effects: list[Effect]) -> None:

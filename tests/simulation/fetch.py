@@ -48,7 +48,7 @@ WANTS_MAX: Final = 128
 _decode_certificate = msgspec.msgpack.Decoder(Certificate).decode
 
 
-WantKey = tuple[str, Digest]
+WantKey = tuple[str, bytes]
 """What kind of thing is missing, and its hash."""
 
 
@@ -121,9 +121,7 @@ class Fetcher:
         def request() -> Message | None:
             return GetChain(first) if self.ports.finalized()[0] < first else None
 
-        self._want(
-            ("chain", effect.target.value.block_hash), Want(request, self._order(first_peers))
-        )
+        self._want(("chain", b"%d" % first), Want(request, self._order(first_peers)))
 
     def on_message(self, source: int, message: object) -> None:
         """Answer a request, or take an answer."""

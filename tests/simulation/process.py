@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from consensus import effects as out
 from consensus import inputs
 from consensus.certificates import verify_certificate
-from consensus.engine import Engine, EngineConfig
+from consensus.config import EngineConfig
 from consensus.errors import InvalidCertificate
+from consensus.replica import Replica
 from consensus.types import Certificate, CertificateMessage, Proposal
 from ledger.block import Block, block_hash
 from ledger.types import Digest, Epoch, Era, Height
@@ -51,7 +52,7 @@ class Process:
 
     def __init__(self, world: World, node: Node) -> None:
         self.is_alive = True
-        self.engine: Engine
+        self.engine: Replica
         self.application = Application(world.network, node.disk)
         self.crash_after: int | None = None
         """Die after this many more effects; None: not planned."""
@@ -118,7 +119,7 @@ class Process:
             sign=None if node.member is None else world.signer(node.member),
             verify=world.scheme.verify,
         )
-        self.engine = Engine(config, restored)
+        self.engine = Replica(config, restored)
         self._effects.extend(self.engine.start(self._now_ms()))
         self._run()
         for peer in self._peers:
@@ -340,7 +341,9 @@ class Process:
                 return
             wires = [self.application.wires[item] for item in split_payload(effect.payload)]
             certificate = effect.parent_certificate
-            block = Block(effect.header, b"" if certificate is None else encode(certificate), wires)
+            block = Block(
+                effect.header, b"" if certificate is None else encode(certificate), wires, ()
+            )
         if block is None:
             self._answer(digest, inputs.Verdict.NOT_YET)
             return

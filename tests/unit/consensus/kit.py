@@ -29,8 +29,8 @@ from consensus.effects import (
 from consensus.engine import Engine
 from consensus.inputs import (
     Built,
+    EpochInput,
     Executed,
-    Input,
     PeerConnected,
     PeerId,
     Received,
@@ -316,7 +316,7 @@ class Driven:
         self.signed += 1
         return sign(self.net.validators[self.me].consensus_key, message)
 
-    def feed(self, event: Input) -> list[Effect]:
+    def feed(self, event: EpochInput) -> list[Effect]:
         """Give one input, answer verdicts at once, return all effects."""
         self.effects = []
         self._carry_out(self.engine.step(self.now_ms, event))

@@ -10,8 +10,8 @@ from typing import Any, cast
 import pytest
 
 from consensus.effects import Broadcast, Effect, Persist, Send, SetTimer, Store
-from consensus.engine import Engine
 from consensus.inputs import Executed, Input, PeerId, Received, Timer, TimerFired, TimerKind
+from consensus.replica import Replica
 from consensus.types import StatusRequest
 from ledger.types import Height, View
 from node import driver as module
@@ -74,7 +74,7 @@ class Recorder:
 
 def make(script: list[list[Effect]]) -> tuple[Driver, ScriptedEngine, Recorder]:
     engine, outside = ScriptedEngine(script), Recorder()
-    return Driver(cast("Engine", engine), cast("Any", outside)), engine, outside
+    return Driver(cast("Replica", engine), cast("Any", outside)), engine, outside
 
 
 async def test_nothing_is_sent_before_the_write_is_synced() -> None:
