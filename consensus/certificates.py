@@ -34,6 +34,8 @@ CERTIFICATE_VIEWS_KEPT: Final = 1024
 encode_certificate: Final = msgspec.msgpack.Encoder().encode
 """Canonical bytes of a certificate, as a block stores them."""
 
+_decode_certificate: Final = msgspec.msgpack.Decoder(Certificate).decode
+
 
 def certificate_hash(certificate: Certificate | None) -> Digest:
     """Return SHA-256 of the encoded certificate; zeros for None, on the child of genesis."""
@@ -45,6 +47,14 @@ def certificate_hash(certificate: Certificate | None) -> Digest:
 def signers(certificate: Certificate) -> int:
     """Return the indices of the signers as a bit mask."""
     return int.from_bytes(certificate.bitmap, "little")
+
+
+def encoded_signers(encoded: bytes) -> int:
+    """Return the signers of a certificate that was checked before, as a block stores it.
+
+    A mask; 0 for the empty bytes that the child of genesis has instead.
+    """
+    return signers(_decode_certificate(encoded)) if encoded else 0
 
 
 def make_certificate(validators: ValidatorSet, votes: Iterable[Vote]) -> Certificate:

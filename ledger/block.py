@@ -2,9 +2,10 @@
 
 A header names its parent, its place (era, epoch, height, view), a commitment to its transactions
 and, because execution is deferred, the roots of an *earlier* executed height. A block is the
-header, the certificate that justified building on its parent, and the transactions as the exact
-bytes their senders signed. Nothing here checks validity: ``consensus.validity`` checks the chain
-rules, ``ledger.transaction`` the transactions. Normative text: ``docs/protocol.md``, Blocks.
+header, the certificate that justified building on its parent, the transactions as the exact bytes
+their senders signed and, in the boundary block that ends an epoch, the next set instead. Nothing
+here checks validity: ``consensus.validity`` checks the chain rules, ``ledger.transaction`` the
+transactions. Normative text: ``docs/protocol.md``, Blocks.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from ledger.types import Digest, DigestField, Epoch, Era, Height, TimeMs, View
+from ledger.validators import VALIDATORS_MAX, Validator
 
 HEADER_VERSION: Final = 1
 """Protocol version that a header carries; it changes at an epoch boundary only."""
@@ -71,13 +73,15 @@ class Header(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fiel
 
 
 class Block(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
-    """A header with its body: the parent's certificate and the transactions' wire bytes."""
+    """A header with its body: parent's certificate, transactions' wire bytes, next validators."""
 
     header: Header
     parent_certificate: Annotated[bytes, Meta(max_length=PARENT_CERTIFICATE_BYTES_MAX)]
     """Encoded notarization or finalization of the parent; empty on the child of genesis."""
     transactions: Annotated[list[bytes], Meta(max_length=BLOCK_TRANSACTIONS_MAX)]
     """Exact wire bytes of each signed transaction, in execution order."""
+    next_validators: Annotated[tuple[Validator, ...], Meta(max_length=VALIDATORS_MAX)]
+    """Set of the next epoch, ascending by consensus key; empty unless this is a boundary block."""
 
 
 _encode = msgspec.msgpack.Encoder().encode

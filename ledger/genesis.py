@@ -22,17 +22,23 @@ from ledger.errors import GenesisError, LedgerError
 from ledger.json import from_json, load_json, to_json
 from ledger.operations.accounts import validate_keys
 from ledger.records import (
+    AGENDA_KEY,
+    DAY_MS,
     PARAMETERS_KEY,
+    PRESENCE_KEY,
     TRANSACTION_BYTES_MAX,
+    VALIDATORS_KEY,
     VALIDITY_WINDOW_MS_MAX,
     Account,
     AccountStatus,
+    Agenda,
     AmountField,
     Asset,
     AssetClass,
     AssetField,
     AssetPolicy,
     DecimalsField,
+    EpochRecord,
     Holding,
     KeysField,
     LicencesField,
@@ -40,11 +46,14 @@ from ledger.records import (
     Organisation,
     OrganisationField,
     Parameters,
+    Presence,
     Record,
     ThresholdField,
+    ValidatorsRecord,
     WeightField,
     account_key,
     asset_key,
+    epoch_key,
     holding_key,
     organisation_key,
 )
@@ -66,10 +75,11 @@ from ledger.types import (
     Epoch,
     Era,
     Height,
+    PublicKeyField,
     TimeMs,
     View,
 )
-from ledger.validators import VALIDATORS_MAX, Chamber, Validator
+from ledger.validators import VALIDATORS_MAX, Chamber, Validator, ValidatorSet
 
 T = TypeVar("T")
 
@@ -81,6 +91,10 @@ GENESIS_BYTES_MAX: Final = 16 * 1024 * 1024
 
 ENTRIES_MAX: Final = 100_000
 """Longest list in a genesis: accounts and balances of a large load test."""
+
+
+COUNCIL_MAX: Final = 32
+"""Members of a recovery council; a plan carries their signatures."""
 
 
 class GenesisOrganisation(
@@ -130,8 +144,28 @@ DEFAULT_PARAMETERS: Final = Parameters(
     block_bytes_max=BLOCK_BYTES_MAX,
     transaction_bytes_max=TRANSACTION_BYTES_MAX,
     validity_window_ms=VALIDITY_WINDOW_MS_MAX,
+    change_notice_ms=DAY_MS,
+    change_lifetime_ms=14 * DAY_MS,
+    readiness_ms=DAY_MS,
 )
 """What a genesis holds unless its author chooses otherwise."""
+
+
+class CouncilMember(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A person or office that holds one offline key of the recovery council."""
+
+    name: NameField
+    chamber: Chamber
+    """The chamber that appointed it."""
+    public_key: PublicKeyField
+
+
+class RecoveryCouncil(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Signs the plan of an emergency recovery, with at least one signer of each chamber."""
+
+    threshold: Annotated[int, Meta(ge=1, le=COUNCIL_MAX)]
+    """Signatures that a plan needs."""
+    members: Annotated[tuple[CouncilMember, ...], Meta(min_length=1, max_length=COUNCIL_MAX)]
 
 
 class Genesis(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -153,6 +187,8 @@ class Genesis(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fie
     validators: Annotated[tuple[Validator, ...], Meta(min_length=1, max_length=VALIDATORS_MAX)]
     assets: Annotated[tuple[GenesisAsset, ...], Meta(max_length=ENTRIES_MAX)]
     balances: Annotated[tuple[GenesisBalance, ...], Meta(max_length=ENTRIES_MAX)]
+    council: RecoveryCouncil | None
+    """Who may let the network go on after the loss of a chamber; None if nobody may."""
 
 
 GENESIS_DECODER: Final = StrictDecoder(Genesis, GENESIS_BYTES_MAX)
@@ -225,6 +261,7 @@ def validate_genesis(genesis: Genesis) -> None:
     if genesis.faucet is not None:
         _known("$.faucet", "an account", genesis.faucet, set(accounts))
     _validate_validators(genesis, kinds)
+    _validate_council(genesis)
     _validate_assets(genesis, accounts)
 
 
@@ -282,6 +319,31 @@ def _validate_validators(genesis: Genesis, kinds: dict[str, Chamber]) -> None:
     _distinct("$.validators", "consensus and node key", keys)
 
 
+def _validate_council(genesis: Genesis) -> None:
+    council = genesis.council
+    if council is None:
+        return
+    path = "$.council.members"
+    for index, member in enumerate(council.members):
+        _at(f"{path}[{index}].name", validate_text, member.name, NAME_BYTES_MAX)
+        _at(f"{path}[{index}].public_key", check_public_key, member.public_key)
+    _distinct(path, "name", (member.name for member in council.members))
+    # One key, one purpose: a council key lies in a safe, the others on machines.
+    machines = {key for item in genesis.validators for key in (item.consensus_key, item.node_key)}
+    for index, member in enumerate(council.members):
+        if member.public_key in machines:
+            raise GenesisError(f"{path}[{index}].public_key: expected no key of a validator")
+    _distinct(path, "public key", (member.public_key for member in council.members))
+    if council.threshold > len(council.members):
+        raise GenesisError(
+            f"$.council.threshold: expected at most {len(council.members)}, the number of members, "
+            f"got {council.threshold}"
+        )
+    for chamber in Chamber:
+        if all(member.chamber is not chamber for member in council.members):
+            raise GenesisError(f"{path}: expected a member appointed by the {chamber.name.lower()}")
+
+
 def _validate_assets(genesis: Genesis, accounts: dict[Address, str]) -> None:
     licences = {item.id: item.licences for item in genesis.organisations}
     supply: dict[str, int] = {}
@@ -315,7 +377,17 @@ def _validate_assets(genesis: Genesis, accounts: dict[Address, str]) -> None:
 
 def genesis_records(genesis: Genesis) -> dict[bytes, Record]:
     """Return the records of the state before the first block."""
-    records: dict[bytes, Record] = {PARAMETERS_KEY: genesis.parameters}
+    start = Height(0)
+    members = ValidatorSet(genesis.validators).members
+    records: dict[bytes, Record] = {
+        PARAMETERS_KEY: genesis.parameters,
+        VALIDATORS_KEY: ValidatorsRecord(
+            Epoch(0), members, start, members, genesis.parameters, start
+        ),
+        PRESENCE_KEY: Presence((start,) * len(members)),
+        epoch_key(Epoch(0)): EpochRecord(Era(0), Epoch(0), members, start, start),
+        AGENDA_KEY: Agenda(0, (), ()),
+    }
     for item in genesis.organisations:
         records[organisation_key(item.id)] = Organisation(
             item.id, item.name, item.kind, item.weight, item.licences, item.admin

@@ -29,12 +29,14 @@ from ledger.merkle import DenseTree
 from ledger.records import (
     PARAMETERS_KEY,
     RECORD_TYPES,
+    VALIDATORS_KEY,
     Account,
     Asset,
     Holding,
     Organisation,
     Parameters,
     Record,
+    ValidatorsRecord,
     account_key,
     asset_key,
     holding_key,
@@ -182,6 +184,14 @@ class State:
         record = self.record(PARAMETERS_KEY)
         if not isinstance(record, Parameters):
             raise InvariantViolation("state_parameters", "the state holds no parameters")
+        return record
+
+    @property
+    def validators(self) -> ValidatorsRecord:
+        """Who votes on the next block, and what the next boundary block will bring."""
+        record = self.record(VALIDATORS_KEY)
+        if not isinstance(record, ValidatorsRecord):
+            raise InvariantViolation("state_validators", "the state holds no validators")
         return record
 
     # --- Reading ---

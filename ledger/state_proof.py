@@ -25,8 +25,8 @@ STATE_TAG: Final = tag("MBI-STATE-v1")
 SENTINEL_KEY: Final = b""
 """Below every other key; its leaf proves absence below the smallest key."""
 
-VALUE_BYTES_MAX: Final = 4096
-"""An account with 16 keys is the largest record: below 700 bytes."""
+VALUE_BYTES_MAX: Final = 128 * 1024
+"""Two sets of 128 validators with the longest names, the largest record, stay below 85 KB."""
 
 PathField = Annotated[
     tuple[Annotated[bytes, Meta(max_length=PAGE_BYTES)], ...], Meta(max_length=PATH_LENGTH_MAX)

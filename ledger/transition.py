@@ -53,6 +53,7 @@ from ledger.records import HOLDING_ASSET_OFFSET, Asset, Holding, Record
 from ledger.state import State, StateRecord, first_records
 from ledger.transaction import DecodedTransaction
 from ledger.types import AMOUNT_MAX, Digest, Height, TimeMs
+from ledger.validators import Validator
 from ledger.view import View
 
 _SPEC_OF_TYPE: Final = {
@@ -78,6 +79,8 @@ class BlockOutcome(NamedTuple):
     """Changed and new records of the state."""
     history_writes: list[tuple[bytes, bytes]]
     """Pages of the history tree by page key."""
+    schedule: tuple[Height, tuple[Validator, ...]] | None = None
+    """This height and the next set, if the block scheduled one: the next boundary may bring it."""
 
 
 class BlockExecution:
@@ -87,12 +90,23 @@ class BlockExecution:
     it as it was before the block.
     """
 
-    def __init__(self, state: State, header: Header) -> None:
-        """Raise InvariantViolation unless the block is the next one."""
+    def __init__(
+        self,
+        state: State,
+        header: Header,
+        signers: int,
+        next_members: tuple[Validator, ...] | None = None,
+    ) -> None:
+        """Do what the block does before its transactions.
+
+        ``signers`` are those of the parent's certificate (a mask; 0 if there is none),
+        ``next_members`` the set in a boundary block's body. Raises InvariantViolation unless the
+        block is the next one.
+        """
         self._state = state
         self._header = header
         self._check_order()
-        self._view = View(state.record, header.height, header.time_ms)
+        self._view = View(state.record, state.chain_id, header.height, header.time_ms)
         self._receipts: list[Receipt] = []
 
     def _check_order(self) -> None:
@@ -222,7 +236,7 @@ def execute_genesis(genesis: Genesis) -> BlockOutcome:
 
 def simulate(state: State, decoded: DecodedTransaction, time_ms: TimeMs) -> Receipt:
     """Return the receipt that the next block would record at this time; changes nothing."""
-    return _execute(decoded, View(state.record, Height(state.height + 1), time_ms))
+    return _execute(decoded, View(state.record, state.chain_id, Height(state.height + 1), time_ms))
 
 
 def admission_error(

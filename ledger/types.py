@@ -45,6 +45,9 @@ Amount = NewType("Amount", int)
 TimeMs = NewType("TimeMs", int)
 """Milliseconds since the Unix epoch, taken from block headers only."""
 
+ProposalId = NewType("ProposalId", int)
+"""Number of a proposed change; from 1, in the order in which they were made."""
+
 DIGEST_BYTES: Final = 32
 ADDRESS_BYTES: Final = 20
 PUBLIC_KEY_BYTES: Final = 32

@@ -23,7 +23,7 @@ from ledger.records import (
     Record,
     organisation_key,
 )
-from ledger.types import Address, Height, TimeMs
+from ledger.types import Address, Digest, Height, TimeMs
 
 _NOT_LOADED: Final = object()
 
@@ -31,16 +31,22 @@ _NOT_LOADED: Final = object()
 class View:
     """Records of the state as one block sees and changes them."""
 
-    __slots__ = ("_journal", "_load", "_records", "changed", "height", "time_ms")
+    __slots__ = ("_journal", "_load", "_records", "chain_id", "changed", "height", "time_ms")
 
     def __init__(
-        self, load: Callable[[bytes], Record | None], height: Height, time_ms: TimeMs
+        self,
+        load: Callable[[bytes], Record | None],
+        chain_id: Digest,
+        height: Height,
+        time_ms: TimeMs,
     ) -> None:
         self._load = load
         self._records: dict[bytes, Any] = {}  # records, or None where there is none
         self._journal: list[tuple[bytes, Any]] = []
         self.changed: dict[bytes, Record | None] = {}
         """Record at the start of the block of each key that a successful transaction wrote."""
+        self.chain_id = chain_id
+        """Stands in what operations carry signatures of."""
         self.height = height
         """Of the block being executed."""
         self.time_ms = time_ms

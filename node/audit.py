@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
-from consensus.certificates import certificate_hash, verify_certificate
+from consensus.certificates import certificate_hash, encoded_signers, verify_certificate
 from consensus.errors import ConsensusError
 from consensus.types import Certificate
 from ledger.block import PARENT_CERTIFICATE_BYTES_MAX, Block, block_hash
@@ -161,7 +161,12 @@ class _Replay:
         used = UsedBefore(block.header.time_ms, [self._used])
         check_body(block.header, transactions, self._state.parameters, used)
         self._used.add_block(block.header.time_ms, transactions)
-        execution = BlockExecution(self._state, block.header)
+        execution = BlockExecution(
+            self._state,
+            block.header,
+            encoded_signers(block.parent_certificate),
+            block.next_validators or None,
+        )
         for transaction in transactions:
             execution.apply(transaction)
         outcome = execution.finish()

@@ -62,7 +62,7 @@ class PoolBlock:
     def to_block(self) -> Block:
         """Return the wire form."""
         wires = [transaction.wire for transaction in self.transactions]
-        return Block(self.header, self.parent_certificate, wires)
+        return Block(self.header, self.parent_certificate, wires, ())
 
 
 class PoolFull(Exception):

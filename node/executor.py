@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from consensus.certificates import encoded_signers
 from consensus.types import Certificate
 from ledger.state import State
 from ledger.transition import BlockExecution, BlockOutcome
@@ -87,7 +88,9 @@ class Executor:
             self._wake.clear()
 
     async def _execute(self, block: PoolBlock) -> BlockOutcome:
-        execution = BlockExecution(self.state, block.header)
+        execution = BlockExecution(
+            self.state, block.header, encoded_signers(block.parent_certificate)
+        )
         started = time.perf_counter()
         apply = execution.apply
         for index, transaction in enumerate(block.transactions, 1):

@@ -273,7 +273,7 @@ class ChainStore:
     def add_genesis(self, batch: Batch, header: Header, outcome: BlockOutcome) -> None:
         """Add the genesis block and its state to the first batch of a new database."""
         digest = block_hash(self._chain_id, header)
-        self.add_block(batch, digest, Block(header, b"", []))
+        self.add_block(batch, digest, Block(header, b"", [], ()))
         self._put_executed(batch, digest, header, outcome)
 
     def add_block(self, batch: Batch, digest: Digest, block: Block) -> None:

@@ -130,6 +130,7 @@ def dev_genesis(topology: Topology, source: KeySource) -> Genesis:
             GenesisBalance(account_address(source, account), DEV_ASSET, Amount(account.balance))
             for account in DEV_ACCOUNTS
         ),
+        council=None,
     )
     validate_genesis(genesis)
     return genesis

@@ -220,7 +220,7 @@ class Application:
             history_root=roots[1],
             previous_boundary_hash=self.network.genesis_hash,
         )
-        return Block(header, certificate, wires)
+        return Block(header, certificate, wires, ())
 
     def judge(self, block: Block, now_ms: int) -> Verdict:
         """Judge what consensus cannot: clock (V2), roots (V3) and transactions (V6)."""

@@ -134,7 +134,7 @@ class Puppet:
             previous_boundary_hash=genesis_hash,
         )
         skips = self.conspiracy.skips(parent_view, view)
-        return Draft(Block(header, encoded, wires), parent_view, certificate, skips)
+        return Draft(Block(header, encoded, wires, ()), parent_view, certificate, skips)
 
     def propose(self, draft: Draft, view: View, targets: tuple[int, ...]) -> None:
         """Sign a draft and send it to some."""

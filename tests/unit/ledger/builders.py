@@ -111,6 +111,7 @@ def make_genesis(
         validators=validators,
         assets=(asset,),
         balances=tuple(GenesisBalance(address(name), MYR, Amount(1_000)) for name in holders),
+        council=None,
     )
 
 
@@ -236,7 +237,7 @@ class Chain:
     ) -> BlockOutcome:
         """Execute a block of these transactions and store it."""
         header = make_header(self.state.height + 1, transactions, time_ms=time_ms)
-        execution = BlockExecution(self.state, header)
+        execution = BlockExecution(self.state, header, 0)
         for transaction in transactions:
             execution.apply(transaction)
         outcome = execution.finish()

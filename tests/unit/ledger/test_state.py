@@ -36,7 +36,7 @@ def register(chain: Chain, *names: str) -> list[DecodedTransaction]:
 
 def execute_unstored(chain: Chain, *transactions: DecodedTransaction) -> BlockOutcome:
     """Execute a block whose writes do not reach the reader yet."""
-    execution = BlockExecution(chain.state, make_header(chain.state.height + 1, transactions))
+    execution = BlockExecution(chain.state, make_header(chain.state.height + 1, transactions), 0)
     for transaction in transactions:
         assert execution.apply(transaction).code == "ok"
     return execution.finish()

@@ -115,7 +115,7 @@ def test_an_exception_at_any_line_of_a_handler_fails_only_its_transaction(
     first = chain.transaction("alice", pay("bob", 1), pay("bob", 2))
     second = chain.transaction("bob", pay("carol", 5))
     header = make_header(1, (first, second))
-    execution = BlockExecution(chain.state, header)
+    execution = BlockExecution(chain.state, header, 0)
     previous = sys.gettrace()
     sys.settrace(trace)
     try:
@@ -159,7 +159,7 @@ def test_a_broken_node_is_not_taken_for_a_bad_transaction(
         raise error
 
     replace_transfer(monkeypatch, fail)
-    execution = BlockExecution(chain.state, make_header(1))
+    execution = BlockExecution(chain.state, make_header(1), 0)
     with pytest.raises(type(error)):
         execution.apply(chain.transaction("alice", pay("bob", 1)))
 
@@ -184,7 +184,7 @@ def test_a_changed_supply_stops_the_node_by_name(
     """T8: money made or lost by a defect is noticed after the same block, before it is stored."""
     replace_transfer(monkeypatch, creating(amount))
     before = chain.state.root
-    execution = BlockExecution(chain.state, make_header(1))
+    execution = BlockExecution(chain.state, make_header(1), 0)
     assert execution.apply(chain.transaction("alice", pay("bob", 5))).code == "ok"
     with pytest.raises(InvariantViolation, match="supply") as violation:
         execution.finish()
@@ -203,7 +203,7 @@ def test_an_amount_out_of_range_stops_the_node_by_name(
             view.put(key, Holding(Amount(amount), is_authorised=True, day=0, day_sent=Amount(0)))
 
     replace_transfer(monkeypatch, handler)
-    execution = BlockExecution(chain.state, make_header(1))
+    execution = BlockExecution(chain.state, make_header(1), 0)
     monkeypatch.setattr(transition, "Receipt", lambda *_: None)
     execution.apply(chain.transaction("alice", pay("bob", 5)))
     with pytest.raises(InvariantViolation, match="amount_range"):
@@ -214,12 +214,12 @@ def test_an_amount_out_of_range_stops_the_node_by_name(
 def test_blocks_are_executed_in_order_and_once(chain: Chain, height: int) -> None:
     """C12: neither twice nor with a gap."""
     with pytest.raises(InvariantViolation, match="block_order"):
-        BlockExecution(chain.state, make_header(height))
+        BlockExecution(chain.state, make_header(height), 0)
 
 
 def test_an_execution_cannot_be_finished_twice(chain: Chain) -> None:
     """C12."""
-    execution = BlockExecution(chain.state, make_header(1))
+    execution = BlockExecution(chain.state, make_header(1), 0)
     execution.apply(chain.transaction("alice", pay("bob", 5)))
     execution.finish()
     with pytest.raises(InvariantViolation):
@@ -236,7 +236,7 @@ def test_readers_see_the_state_before_the_block_until_the_last_step(chain: Chain
     transactions = [*registrations, *payments]
     before = chain.state.root, chain.state.history.root, chain.state.height
     proof = chain.state.prove(holding_key(address("alice"), MYR))
-    execution = BlockExecution(chain.state, make_header(1, transactions))
+    execution = BlockExecution(chain.state, make_header(1, transactions), 0)
     for transaction in transactions:
         execution.apply(transaction)
     steps = 0

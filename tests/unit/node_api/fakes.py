@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from consensus.certificates import certificate_hash, make_certificate
+from consensus.certificates import certificate_hash, make_certificate, signers
 from consensus.inputs import PeerId
 from consensus.status import EngineStatus
 from consensus.types import Certificate
@@ -130,6 +130,7 @@ def make_genesis(*, dev: bool = True) -> Genesis:
         validators,
         (GenesisAsset(ASSET, "Ringgit", AssetClass.E_MONEY, 2, ALICE_ADDRESS, policy),),
         (GenesisBalance(ALICE_ADDRESS, ASSET, Amount(2**53 + 1)),),
+        None,
     )
 
 
@@ -222,12 +223,13 @@ class FakeNode:
             next_validator_set_hash=ZERO_DIGEST,
             previous_boundary_hash=self.chain.require_executed(0).block_hash,
         )
-        execution = BlockExecution(self.state, header)
+        execution = BlockExecution(self.state, header, 0 if parent is None else signers(parent))
         for item in decoded:
             execution.apply(item)
         outcome = execution.finish()
         digest = block_hash(self.chain_id, header)
-        body = Block(header, b"" if parent is None else encode(parent), [i.wire for i in decoded])
+        certificate = b"" if parent is None else encode(parent)
+        body = Block(header, certificate, [item.wire for item in decoded], ())
         batch = self._store.batch()
         self.chain.add_finalized(batch, digest, body, outcome, self._certify(header, digest))
         self._store.write(batch, sync=True)
