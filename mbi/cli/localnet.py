@@ -6,6 +6,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import click
 from mbi.cli.base import MbiGroup, Session, any_path, pass_session
 from mbi.errors import OperationFailed, UsageError
 from mbi.localnet.builder import build_network, keep_or_build_network, reset_network
+from mbi.localnet.compose import COMPOSE_FILE, demand_publishable, write_compose
 from mbi.localnet.layout import NETWORK_FILE, Network, load_network
 from mbi.localnet.ports import demand_free
 from mbi.localnet.processes import log_tail, send_signal, start_detached, state_of, stop_nodes
@@ -45,12 +47,19 @@ def directory_option(function: Decorated) -> Decorated:
 
 
 def find_network(*given: Path | None) -> Network:
-    """Load the network that the command line names, or the one that is near."""
-    for directory in given:
-        if directory is not None:
-            return load_network(directory)
-    here = Path()
-    return load_network(here if (here / NETWORK_FILE).exists() else DIRECTORY_DEFAULT)
+    """Load the network that the command line names, or the one that is near.
+
+    Raises :class:`UsageError` if it is one for containers: its nodes are no processes of ours.
+    """
+    here = Path() if Path(NETWORK_FILE).exists() else DIRECTORY_DEFAULT
+    directory = next((one for one in given if one is not None), here)
+    network = load_network(directory)
+    if (directory / COMPOSE_FILE).exists():
+        raise UsageError(
+            f"the nodes of {directory} run in containers; use: "
+            f"docker-compose -f {directory / COMPOSE_FILE} up -d | stop | ps | logs"
+        )
+    return network
 
 
 @click.group(cls=MbiGroup)
@@ -73,6 +82,7 @@ def localnet() -> None:
 @localnet.command()
 @click.argument("directory", type=any_path(), default=DIRECTORY_DEFAULT)
 @click.option("--validators", default=4, show_default=True, help="Nodes that vote.")
+@click.option("--government", type=int, help="How many of them are government (default: half).")
 @click.option("--observers", default=1, show_default=True, help="Nodes that only follow.")
 @click.option("--port", default=PORT_DEFAULT, show_default=True, help="First port; ten per node.")
 @click.option("--seed", help="Any text: the same text gives the same keys and chain id.")
@@ -81,36 +91,53 @@ def localnet() -> None:
     is_flag=True,
     help="Each node has a machine of its own under its name; a network that is there is kept.",
 )
+@click.option(
+    "--compose",
+    is_flag=True,
+    help="For containers on this machine: write DIRECTORY/docker-compose.yml, too.",
+)
 @pass_session
 def init(
     session: Session,
     directory: Path,
     validators: int,
+    government: int | None,
     observers: int,
     port: int,
     seed: str | None,
     containers: bool,
+    compose: bool,
 ) -> None:
     r"""Write keys, genesis, certificates and homes of a new network into DIRECTORY.
 
     \b
     Example:
       mbi localnet init demo --validators 7 --observers 2
+      mbi localnet init demo --validators 7 --government 4 --compose
       mbi localnet init /network --containers
     """
+    if containers and compose:
+        raise UsageError("give either --containers or --compose")
     if containers and port != PORT_DEFAULT:
         raise UsageError(f"--port has no use with --containers: every node has {PORT_DEFAULT}")
-    topology = (
-        plan_containers(validators, observers) if containers else plan(validators, observers, port)
-    )
+    if containers or compose:
+        topology = plan_containers(validators, observers, government)
+    else:
+        topology = plan(validators, observers, port, government)
+    if compose:
+        demand_publishable(topology, port)
     make = keep_or_build_network if containers else build_network
     with session.output.busy("making keys, genesis and databases"):
         network = make(directory, topology, seed)
+    if compose:
+        write_compose(directory, topology, f"mbi-node:{metadata.version('mbi-node')}", port)
     session.output.document(network.to_json({}))
     session.output.text(
         f"network {network.chain_id[:16]} with {len(network.nodes)} nodes: {directory}"
     )
-    if not containers:
+    if compose:
+        session.output.note(f"start it: docker-compose -f {directory / COMPOSE_FILE} up -d")
+    elif not containers:
         session.output.note(f"start it with: mbi localnet start {directory}")
     hint = advice(topology.chamber_size("government"), topology.chamber_size("commercial"))
     if hint:

@@ -1,8 +1,9 @@
 """Who takes part in a local network: names, chambers and ports. Pure.
 
 Validators alternate between the government and the commercial chamber, so each number of validators
-gives the most even split. On one machine node i listens on ``port + 10 i`` for other nodes and one
-above for HTTP. In containers each node has a machine of its own, reached under the node's name.
+gives the most even split, unless it is stated how many are government. On one machine node i
+listens on ``port + 10 i`` for other nodes and one above for HTTP. In containers each node has a
+machine of its own, reached under the node's name.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ class Topology:
         return sum(node.chamber == chamber for node in self.nodes)
 
 
-def plan(validators: int, observers: int, port: int = PORT_DEFAULT) -> Topology:
+def plan(
+    validators: int, observers: int, port: int = PORT_DEFAULT, government: int | None = None
+) -> Topology:
     """Lay out a network; raises :class:`UsageError` naming the number that is out of range."""
     _demand("--validators", validators, 1, VALIDATORS_MAX)
     _demand("--observers", observers, 0, OBSERVERS_MAX)
@@ -84,31 +87,42 @@ def plan(validators: int, observers: int, port: int = PORT_DEFAULT) -> Topology:
     return Topology(
         tuple(
             PlannedNode(name, role, chamber, port + PORT_STEP * index, port + PORT_STEP * index + 1)
-            for index, (name, role, chamber) in enumerate(_seats(validators, observers))
+            for index, (name, role, chamber) in enumerate(_seats(validators, observers, government))
         )
     )
 
 
-def plan_containers(validators: int, observers: int) -> Topology:
+def plan_containers(validators: int, observers: int, government: int | None = None) -> Topology:
     """Lay out a network whose nodes reach each other by name, all on the default ports.
 
     Raises :class:`UsageError` naming the number that is out of range.
     """
     _demand("--validators", validators, 1, 2 * CONTAINERS_MAX)
     _demand("--observers", observers, 0, CONTAINERS_MAX)
+    if government is not None:
+        least = max(0, validators - CONTAINERS_MAX)
+        _demand("--government", government, least, min(validators, CONTAINERS_MAX))
     return Topology(
         tuple(
             PlannedNode(name, role, chamber, PORT_DEFAULT, PORT_DEFAULT + 1, name, ANY_ADDRESS)
-            for name, role, chamber in _seats(validators, observers)
+            for name, role, chamber in _seats(validators, observers, government)
         )
     )
 
 
-def _seats(validators: int, observers: int) -> list[tuple[str, Role, Chamber | None]]:
+def _seats(
+    validators: int, observers: int, government: int | None
+) -> list[tuple[str, Role, Chamber | None]]:
+    if government is None:
+        government = (validators + 1) // 2
+    _demand("--government", government, 0, validators)
+    sizes: dict[Chamber, int] = {"government": government, "commercial": validators - government}
     taken: dict[Chamber, int] = {"government": 0, "commercial": 0}
     seats: list[tuple[str, Role, Chamber | None]] = []
     for index in range(validators):
-        chamber: Chamber = "commercial" if index % 2 else "government"
+        turn: Chamber = "commercial" if index % 2 else "government"
+        other: Chamber = "government" if index % 2 else "commercial"
+        chamber = turn if taken[turn] < sizes[turn] else other
         taken[chamber] += 1
         seats.append((f"{_SHORT[chamber]}-{taken[chamber]}", "validator", chamber))
     seats += [(f"obs-{number}", "observer", None) for number in range(1, observers + 1)]
