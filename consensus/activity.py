@@ -10,8 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from consensus.validity import is_boundary
 from ledger.block import Header
 from ledger.types import Height, View
+
+
+def _is_full(header: Header) -> bool:
+    """Tell whether a block changes the state by itself: transactions, or another validator set."""
+    return header.transaction_count > 0 or is_boundary(header)
 
 
 class Activity:
@@ -29,7 +35,7 @@ class Activity:
 
     def __init__(self, head: Header) -> None:
         self.pending = False
-        """(a) Transactions wait."""
+        """(a), (b) Transactions wait, or a change of the validator set."""
         self.abandoned = View(0)
         """(a) Highest nullified view whose block had transactions, which now wait for another."""
         self.unfinalized_ms: int | None = None
@@ -41,11 +47,11 @@ class Activity:
         self.sealed = head.executed_height
         """Height whose state root is in the finalised header."""
         # An empty head says nothing about its parent: one needless seal block is the price.
-        self._last_full = head.height if head.transaction_count else Height(max(head.height - 1, 0))
+        self._last_full = head.height if _is_full(head) else Height(max(head.height - 1, 0))
 
     @property
     def needs_seal(self) -> bool:
-        """Whether the root of the last block with transactions is in no finalised header yet."""
+        """Whether the root of the last block that is not empty is in no finalised header yet."""
         return self._last_full > self.sealed
 
     def is_sealable(self, executed: Height) -> bool:
@@ -56,7 +62,7 @@ class Activity:
         """Record newly finalised blocks, oldest first."""
         for header in headers:
             self.sealed = header.executed_height
-            if header.transaction_count:
+            if _is_full(header):
                 self._last_full = header.height
         if not self.needs_seal:
             self.is_seal_due = False

@@ -14,6 +14,7 @@ from consensus.errors import InvalidCertificate
 from consensus.inputs import PeerAhead, PeerId
 from consensus.quarantine import Quarantine
 from consensus.types import GetCertificates, GetProposal, Status, StatusRequest
+from consensus.validity import is_boundary
 from ledger.votes import Round, VoteKind
 
 
@@ -48,13 +49,28 @@ class Answering:
         if status.nonce != quarantine.nonce or not self._is_view_proven(status):
             return
         unsafe = quarantine.report(index, status.view)
-        if unsafe is None:
+        if unsafe is None or self._may_be_closing():
             return
         core.quarantine = None
         core.guard.silent = core.halted is not None
         core.guard.raise_floor(Round(core.config.era, core.config.epoch, unsafe))
         core.outbox.persist(floor=core.guard.floor)
         core.is_stirred = True
+
+    def _may_be_closing(self) -> bool:
+        """EP8: tell whether the forgotten votes may be of the next epoch.
+
+        Who voted there knew the boundary block final; so a quorum had it notarized, and among those
+        that answered is one of them.
+        """
+        core = self._core
+        held = (core.certificates.notarization, core.certificates.finalization)
+        above = [c for c in held if c is not None and c.view > core.tree.final_view]
+        if not above:
+            return core.tree.is_closed
+        highest = max(above, key=lambda certificate: certificate.view)
+        block = core.tree.get(highest.value.block_hash)
+        return block is None or is_boundary(block.header)
 
     def _is_view_proven(self, status: Status) -> bool:
         before = status.previous_view
@@ -82,7 +98,7 @@ class Answering:
     def on_ahead(self, event: PeerAhead) -> None:
         """EP7: ask a peer of a later epoch how this one ended; RETRY asks for the chain itself."""
         core, peer = self._core, event.peer
-        if core.halted is not None:
+        if core.halted is not None or core.tree.is_closed:
             return
         core.answer(peer, "behind", core.view, core.status(b""))
         core.catchup.follow(peer)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from consensus.inputs import PeerId, Verdict
 from consensus.types import Certificate
+from consensus.validity import is_boundary
 from ledger.block import Header
 from ledger.types import Digest, Height, View
 from ledger.votes import VoteKind
@@ -59,6 +60,7 @@ class BlockTree:
     """Unfinalised blocks by hash, above one finalised block."""
 
     __slots__ = (
+        "_base_hash",
         "_blocks",
         "_final_views",
         "_lowest_final_view",
@@ -68,7 +70,10 @@ class BlockTree:
         "final_view",
     )
 
-    def __init__(self, final: Header, final_hash: Digest, final_view: View) -> None:
+    def __init__(
+        self, final: Header, final_hash: Digest, final_view: View, base_hash: Digest
+    ) -> None:
+        self._base_hash: Final = base_hash
         self.final = final
         """Highest finalised block."""
         self.final_hash = final_hash
@@ -82,6 +87,11 @@ class BlockTree:
 
     def __len__(self) -> int:
         return len(self._blocks)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the boundary block is final: nothing is built or decided in this epoch (EP4)."""
+        return is_boundary(self.final) and self.final_hash != self._base_hash
 
     def get(self, block_hash: Digest) -> KnownBlock | None:
         """Return an unfinalised block."""
@@ -176,14 +186,22 @@ class BlockTree:
         return headers
 
     def is_final(self, certificate: Certificate) -> bool:
-        """Tell whether a certificate is of a finalised block, as far back as is remembered."""
-        return self._final_views.get(certificate.view) == certificate.value.block_hash
+        """Tell whether a certificate is of a finalised block, as far back as is remembered.
+
+        A boundary block may be certified in many views, for it is repeated (EP2).
+        """
+        value = certificate.value
+        is_known = self._final_views.get(certificate.view) == value.block_hash
+        return is_known or (self.is_closed and value.block_hash == self.final_hash)
 
     def contradicts_final(self, finalization: Certificate) -> bool:
-        """Tell whether a finalization not above the finalised view is of a block off the chain."""
+        """Tell whether a finalization is of a block off the chain, as far as that is decided."""
+        view = finalization.view
+        is_decided = view <= self.final_view or self.is_closed
         return (
             finalization.kind is VoteKind.FINALIZE
-            and self._lowest_final_view <= finalization.view <= self.final_view
+            and self._lowest_final_view <= view
+            and is_decided
             and not self.is_final(finalization)
         )
 

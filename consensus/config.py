@@ -41,20 +41,21 @@ class Restored:
     """What is on disk when a node starts. A new node has the base block and nothing else."""
 
     finalized: Header
-    """Head: the highest block that is finalised, executed and stored; on a new node the base."""
+    """Head: the highest block that is finalised, executed and stored; at least the base."""
     finalization: Certificate | None = None
     """Finalization of the head if it is stored, or of a later block."""
     sign_floor: Round = NO_FLOOR
     """Highest floor that was persisted."""
     votes: tuple[Vote, ...] = ()
-    """Own votes above the head's view; the driver may delete those at or below it."""
+    """Own votes of the epoch, those above the head's view at least (all, if the head is the base:
+    views begin anew); the driver may delete those at or below it."""
     certificates: tuple[Certificate, ...] = ()
     """Every stored certificate of the epoch that is not pruned, in any order. Those of other epochs
     are ignored, as are votes, blocks and proposals of other epochs."""
     blocks: tuple[Header, ...] = ()
-    """Headers of whole blocks stored above the head; they are judged again (payload None)."""
+    """Headers of whole blocks stored above the head; they are judged again (no payload)."""
     proposals: tuple[Proposal, ...] = ()
-    """Own proposals above the head's view."""
+    """Own proposals, as for ``votes``."""
     quarantined: bool = False
     """Votes may have been forgotten (lost, old, cloned disk): learn a safe floor before voting."""
     closings: tuple[Certificate, ...] = ()

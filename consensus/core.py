@@ -118,7 +118,7 @@ class Core:
             config.era, config.epoch, config.validators, order, base_hash
         )
         self.outbox: Final = Outbox()
-        self.tree: Final = BlockTree(restored.finalized, head_hash, head_view)
+        self.tree: Final = BlockTree(restored.finalized, head_hash, head_view, base_hash)
         self.certificates: Final = CertificateStore()
         self.peers: Final = PeerBook(config.validators, config.me)
         self.tally: Final = Tally(config.validators, self.verify_vote)
@@ -253,7 +253,7 @@ class Core:
         vote = self.guard.cast(kind, view, value)
         if vote is None:
             return
-        blocks = [] if kind is VoteKind.NULLIFY else self._not_durable(value.block_hash)
+        blocks = [] if kind is VoteKind.NULLIFY else self.not_durable(value.block_hash)
         self.outbox.persist(vote=vote, blocks=blocks, certificate=certificate)
         self.broadcast(vote)
         self.post(CountVote(vote, True))
@@ -264,7 +264,7 @@ class Core:
 
     def enter(self, view: View) -> None:
         """EN1: move to a later view."""
-        if view <= self.view:
+        if view <= self.view or self.tree.is_closed:
             return
         for kind in VIEW_TIMERS:
             self.outbox.cancel_timer(Timer(kind, self.view))
@@ -288,6 +288,15 @@ class Core:
         self.tree.shrink(BLOCKS_MAX)
         self.certificates.prune()
 
+    def close(self) -> None:
+        """EP4: the boundary block is final: vote no more in this epoch, go on serving."""
+        self.guard.silent = True
+        self.is_active = False
+        self.activity.unfinalized_ms = None
+        for timer in list(self.outbox.timers):
+            if timer.kind is not TimerKind.RELAY:
+                self.outbox.cancel_timer(timer)
+
     def halt(self, reason: str, certificates: tuple[Certificate, ...]) -> None:
         """HA1: stop voting for good, keep serving."""
         if self.halted is not None:
@@ -298,7 +307,7 @@ class Core:
             self.outbox.cancel_timer(timer)
         self.outbox.emit(Halt(reason, certificates))
 
-    def _not_durable(self, block_hash: Digest) -> list[Digest]:
+    def not_durable(self, block_hash: Digest) -> list[Digest]:
         """Return the blocks up to this VALID one whose bodies are not on disk; they will be now."""
         found = []
         for each in self.tree.path(block_hash):

@@ -50,8 +50,10 @@ class Deciding:
         is_own_word = core.peers.index(peer) == vote.voter
         if is_own_word:
             core.peers.note_vote(peer, vote.kind, vote.view)
-        if vote.view <= core.horizon:
-            if vote.view < core.horizon or vote.kind is VoteKind.FINALIZE:  # AN1
+        is_closed = core.tree.is_closed
+        if is_closed or vote.view <= core.horizon:
+            is_late = vote.view < core.horizon or vote.kind is VoteKind.FINALIZE
+            if is_closed or is_late:  # EP4, AN1
                 core.answer(peer, "vote", vote.view, core.catchup.finalization())
         elif core.halted is not None:
             return
@@ -131,7 +133,8 @@ class Deciding:
                 core.post(Enforce(held))
             return
         is_contradiction = core.tree.contradicts_final(c)
-        if c.view <= core.tree.final_view and not core.tree.is_final(c) and not is_contradiction:
+        is_settled = c.view <= core.tree.final_view and not core.tree.is_final(c)
+        if (is_settled or core.tree.is_closed) and not is_contradiction:
             return
         if source is not None:
             try:
@@ -229,6 +232,8 @@ class Deciding:
         core.prune()
         core.post(PursueCertified())
         core.is_stirred = True
+        if core.tree.is_closed:
+            core.close()
 
     # --- blocks -----------------------------------------------------------------------------------
 

@@ -73,6 +73,10 @@ class CancelTimer:
 class RequestProposal:
     """Build a block on ``parent`` for ``view``; answered by ``Built``.
 
+    A block is built if transactions wait, if a view needs one (``empty_allowed``), or if a change
+    of the validator set waits for one; a boundary block (V5) carries no transactions, and its
+    payload is the canonical encoding of the new set. The engine itself repeats boundary blocks.
+
     The new header's ``parent_certificate_hash`` is
     ``certificates.certificate_hash(parent_certificate)``. Every block from the finalised head to
     ``parent`` was judged VALID before.
@@ -81,10 +85,10 @@ class RequestProposal:
     view: View
     parent: Header
     parent_certificate: Certificate | None
-    """To be stored in the block; None on the child of genesis."""
+    """To be stored in the block; None on the child of the base."""
     proposer: int
     empty_allowed: bool
-    """The view needs a block even if no transaction waits; if False answer "no header" then."""
+    """The view needs a block even if nothing waits; if False answer "no header" then."""
 
 
 @dataclass(frozen=True, slots=True)

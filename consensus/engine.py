@@ -8,7 +8,7 @@ anything of the step is sent.
 The procedure. *v* is the present view; views begin at 1; *fin* is the highest finalised block.
 
 * EN1  On any certificate of a view w >= v: enter view w + 1. Views change in no other way.
-* EN2  When something has to happen in v (transactions wait, or a reason of
+* EN2  When something has to happen in v (transactions or a change of the set wait, or a reason of
        :mod:`consensus.activity`, or a proposal or a NOTARIZE of v has come, or NULLIFY of v from a
        third of the validators), v is *active*: set LEAD and VIEW. When nothing has to happen any
        more, cancel them. An inactive view has no timers but the beacon.
@@ -36,6 +36,13 @@ The procedure. *v* is the present view; views begin at 1; *fin* is the highest f
        own votes count again and are sent again, byte for byte; stored certificates are enforced as
        if they had come now. A new channel starts with status and undecided own votes.
 * RS2  A node that may have forgotten own votes casts none until its quarantine has ended.
+* EP1  A block that names another validator set is a boundary block: the last of its epoch (V5).
+* EP2  A leader whose parent by PR1 is the boundary block proposes that block again, unchanged and
+       without payload: the value names the view of its certificate, which comes with the proposal.
+* EP3  On such a proposal, A1-A3 hold for the block itself as the parent; then NO2 as always.
+* EP4  When the boundary block is final the engine is closed: it votes and waits for nothing, and
+       answers who is still in the epoch with the finalization. What follows is the business of
+       :mod:`consensus.replica` (EP5-EP8).
 * EV1  Two conflicting votes of one validator: report them, once per view.
 * HA1  Contradicting certificates, a certificate for a block that is INVALID here, or an own vote
        that this node did not make: stop voting for good, go on serving.
@@ -209,6 +216,7 @@ class Engine:
             work_pending=core.activity.pending,
             quarantined=core.quarantine is not None,
             halted=core.halted,
+            closed=core.tree.is_closed,
         )
 
     def _finish_step(self) -> list[Effect]:
@@ -221,7 +229,7 @@ class Engine:
                 self._on_event[type(event)](event)
                 continue
             core.is_stirred = False
-            if core.halted is None:
+            if core.halted is None and not core.tree.is_closed:
                 self._proposing.consider()
                 self._pacing.kick()
                 if core.is_active and core.leader(core.view) == core.config.me:
@@ -262,7 +270,8 @@ class Engine:
             if certificate is not None and core.is_here(certificate.era, certificate.epoch):
                 core.certificates.add(certificate)
         for header in restored.blocks:
-            if header.height > core.tree.final.height:
+            is_here = core.is_here(header.era, header.epoch)
+            if is_here and header.height > core.tree.final.height:
                 block = KnownBlock(header, None, None, None, core.now_ms)
                 block.is_linked = block.is_durable = True
                 core.tree.add(block_hash(config.chain_id, header), block)

@@ -61,8 +61,10 @@ class Timer:
 class Received:
     """A decoded message from a connected, authenticated peer.
 
-    The driver has dropped proposals whose payload is not the one that their header commits to: the
-    leader's signature covers the header only.
+    The driver has dropped proposals whose payload is not the one that their header commits to (the
+    transactions of ``transactions_root``, or the set of ``next_validator_set_hash``): the leader's
+    signature covers the header only. A repeated proposal, ``view`` above ``header.view``, has no
+    payload, and the engine checks that.
     """
 
     peer: PeerId

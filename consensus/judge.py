@@ -19,7 +19,12 @@ from consensus.inputs import PeerId, Verdict
 from consensus.outbox import Outbox
 from consensus.tally import Tally
 from consensus.types import Certificate
-from consensus.validity import EpochRules, check_header, check_parent_certificate
+from consensus.validity import (
+    EpochRules,
+    check_header,
+    check_parent_certificate,
+    is_statement_about,
+)
 from ledger.types import Digest, Signature, View
 from ledger.votes import Value
 
@@ -105,7 +110,7 @@ class Judge:
 
     def matches(self, block: KnownBlock, view: View, value: Value) -> bool:
         """Tell whether a statement of this view about this value describes the block truly."""
-        return block.header.view == view and block.parent_view in (None, value.parent_view)
+        return is_statement_about(block.header, block.parent_view, view, value)
 
     def _judge(self, block_hash: Digest, block: KnownBlock) -> None:
         """Apply the chain rules to a block whose parent is sound, then ask the application."""

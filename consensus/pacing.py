@@ -173,7 +173,7 @@ class Pacing:
     def await_seal(self) -> None:
         """Wait for the block that publishes the last state root, anew after every block."""
         core = self._core
-        if not core.activity.needs_seal:
+        if not core.activity.needs_seal or core.tree.is_closed:
             core.outbox.cancel_timer(SEAL)
         elif core.activity.is_sealable(core.executed) and core.config.me is not None:
             core.outbox.set_timer(SEAL, core.now_ms + core.timing.seal_ms)
@@ -181,7 +181,8 @@ class Pacing:
     def _is_outstanding(self) -> bool:
         """Tell whether this node waits for something that a repetition may bring."""
         core = self._core
-        return core.halted is None and (
+        is_over = core.halted is not None or core.tree.is_closed
+        return not is_over and (
             core.is_active
             or self.must_repeat
             or core.quarantine is not None

@@ -14,7 +14,13 @@ from consensus.effects import RequestProposal
 from consensus.errors import InvalidHeader
 from consensus.inputs import Built, PeerId, Timer, TimerKind, Verdict
 from consensus.types import Certificate, Proposal
-from consensus.validity import check_header, check_parent_certificate, missing_ancestry
+from consensus.validity import (
+    check_header,
+    check_parent_certificate,
+    is_boundary,
+    is_statement_about,
+    missing_ancestry,
+)
 from ledger.block import Header, block_hash
 from ledger.errors import InvariantViolation
 from ledger.types import View
@@ -66,6 +72,9 @@ class Proposing:
             return
         parent = core.tree.header(parent_hash)
         assert parent is not None  # it was found VALID
+        if certificate is not None and is_boundary(parent):
+            self._repeat(parent, Value(parent_view, parent_hash), certificate)
+            return
         self._building = _Building(view, parent_view, parent, certificate)
         leader = core.leader(view)
         core.outbox.emit(RequestProposal(view, parent, certificate, leader, empty_allowed))
@@ -105,6 +114,22 @@ class Proposing:
         except InvalidHeader as error:
             raise InvariantViolation("own_block", f"view {event.view}: {error}") from error
         value = Value(building.parent_view, block_hash(core.config.chain_id, header))
+        block = KnownBlock(header, building.certificate, None, None, core.now_ms)
+        block.parent_view = building.parent_view
+        block.is_linked = True
+        block.verdict = Verdict.VALID  # built and judged by the same functions
+        core.tree.add(value.block_hash, block)
+        self._offer(header, value, event.payload, building.certificate)
+
+    def _repeat(self, header: Header, value: Value, certificate: Certificate) -> None:
+        """EP2: propose a notarized boundary block again, unchanged; all have it or can fetch it."""
+        self._offer(header, value, b"", certificate)
+
+    def _offer(
+        self, header: Header, value: Value, payload: bytes, certificate: Certificate | None
+    ) -> None:
+        """PR2: vote, persist (P4) and broadcast; ``certificate`` is of ``value.parent_view``."""
+        core = self._core
         vote = core.guard.cast(VoteKind.NOTARIZE, core.view, value)
         if vote is None:
             return
@@ -114,19 +139,15 @@ class Proposing:
             vote.view,
             value,
             header,
-            event.payload,
-            building.certificate,
-            core.skips(building.parent_view, core.view),
+            payload,
+            certificate,
+            core.skips(value.parent_view, core.view),
             core.certificates.finalization,
             vote,
         )
-        block = KnownBlock(header, building.certificate, None, None, core.now_ms)
-        block.parent_view = building.parent_view
-        block.is_linked = block.is_durable = True
-        block.verdict = Verdict.VALID  # built and judged by the same functions
-        core.tree.add(value.block_hash, block)
         core.proposals[core.view] = proposal
-        core.outbox.persist(vote=vote, blocks=[value.block_hash], proposal=proposal)
+        blocks = core.not_durable(value.block_hash)
+        core.outbox.persist(vote=vote, blocks=blocks, proposal=proposal)
         core.broadcast(proposal)
         core.post(CountVote(vote, True))
 
@@ -136,6 +157,9 @@ class Proposing:
         """NO1: certificates first; they may move this node to the view of the proposal."""
         core, vote = self._core, proposal.leader_vote
         if core.halted is not None or not core.is_here(proposal.era, proposal.epoch):
+            return
+        if core.tree.is_closed:  # EP4
+            core.answer(peer, "vote", proposal.view, core.catchup.finalization())
             return
         signed = (vote.kind, vote.era, vote.epoch, vote.view, vote.value)
         offered = (proposal.era, proposal.epoch, proposal.view, proposal.value)
@@ -162,8 +186,10 @@ class Proposing:
             return
         if block_hash(core.config.chain_id, header) != proposal.value.block_hash:
             core.penalise(peer, "header_mismatch")
-        elif certificate_hash(proposal.parent_certificate) != header.parent_certificate_hash:
+        elif not _names_its_certificate(proposal):
             core.penalise(peer, "parent_certificate_mismatch")
+        elif _is_repeated(proposal) and proposal.payload:
+            core.penalise(peer, "payload_mismatch")
         elif not core.verify_vote(vote):
             core.penalise(peer, "forged_proposal")
         else:
@@ -181,6 +207,8 @@ class Proposing:
             return
         core.proposals[view] = proposal
         core.sources[view] = peer
+        if _is_repeated(proposal):
+            return
         block = KnownBlock(
             proposal.header, proposal.parent_certificate, proposal.payload, peer, core.now_ms
         )
@@ -195,11 +223,15 @@ class Proposing:
         if core.guard.made(view, VoteKind.NULLIFY) is not None:
             return
         value, source = proposal.value, core.sources.get(view)
+        if not is_statement_about(proposal.header, None, view, value):
+            core.nullify()
+            return
+        is_repeated = _is_repeated(proposal)
         try:
             missing = missing_ancestry(
                 view,
                 value.parent_view,
-                proposal.header.parent_hash,
+                value.block_hash if is_repeated else proposal.header.parent_hash,
                 core.tree.final_view,
                 core.tree.final_hash,
                 core.certificates,
@@ -211,7 +243,8 @@ class Proposing:
             core.catchup.request_certificates(missing, source)
             return
         core.catchup.settled()
-        verdict = core.judge.pursue(value.block_hash, None, source)
+        certificate = core.certificates.block_at(value.parent_view) if is_repeated else None
+        verdict = core.judge.pursue(value.block_hash, certificate, source)
         block = core.tree.get(value.block_hash)
         if verdict is Verdict.INVALID:
             core.nullify()
@@ -220,3 +253,24 @@ class Proposing:
                 core.cast(VoteKind.NOTARIZE, value)
             else:
                 core.nullify()
+
+
+def _is_repeated(proposal: Proposal) -> bool:
+    """Tell whether a proposal claims to repeat a block of an earlier view (EP2)."""
+    return proposal.header.view < proposal.view
+
+
+def _names_its_certificate(proposal: Proposal) -> bool:
+    """Tell whether the certificate is the one the header names, or of the block that is repeated.
+
+    Neither is signed by the leader as such: who passes a proposal on could change it.
+    """
+    certificate = proposal.parent_certificate
+    if not _is_repeated(proposal):
+        return certificate_hash(certificate) == proposal.header.parent_certificate_hash
+    return (
+        certificate is not None
+        and certificate.kind is not VoteKind.NULLIFY
+        and certificate.view == proposal.value.parent_view
+        and certificate.value.block_hash == proposal.value.block_hash
+    )

@@ -48,3 +48,5 @@ class EngineStatus:
     """This node may have forgotten own votes and does not vote yet."""
     halted: str | None
     """Reason for which this node stopped voting for good."""
+    closed: bool = False
+    """The boundary block is final and not executed here yet: the next epoch is about to begin."""

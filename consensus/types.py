@@ -49,9 +49,11 @@ class Proposal(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fi
     value: Value
     header: Header
     payload: Annotated[bytes, Meta(max_length=PAYLOAD_BYTES_MAX)]
-    """Opaque to consensus: the concatenated wire hashes of the block's transactions."""
+    """Opaque to consensus: the concatenated wire hashes of the block's transactions, or the encoded
+    validator set that a boundary block names; empty if the block is repeated (EP2)."""
     parent_certificate: Certificate | None
-    """Of the parent; None only where the parent is the epoch's base."""
+    """Of the parent, None only where that is the epoch's base; of the block itself if it is
+    repeated."""
     skips: Annotated[tuple[Certificate, ...], Meta(max_length=SKIPS_MAX)]
     """Nullifications of the views between parent and proposal, oldest first."""
     finalization: Certificate | None

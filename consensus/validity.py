@@ -13,7 +13,8 @@ builder of a block and its judges call the same functions.
 * V2  Time grows strictly. (The comparison with the clock is the application's: NOT_YET.)
 * V3  ``parent.executed_height <= executed_height <= parent.height``. (Roots are the application's.)
 * V4  A block more than :data:`EXECUTION_LAG_MAX` above the executed height is empty.
-* V5  No header announces another validator set: sets do not change within an epoch.
+* V5  A header that names another validator set makes a *boundary block*: it has no transactions,
+  and no block is built on it in its epoch (EP1). (Which set is named is the application's.)
 
 Normative text: ``docs/protocol-consensus.md``, Validity of a proposal.
 """
@@ -30,7 +31,7 @@ from consensus.types import Certificate
 from ledger.block import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX, HEADER_VERSION, Header
 from ledger.types import ZERO_DIGEST, Digest, Epoch, Era, View
 from ledger.validators import ValidatorSet
-from ledger.votes import VoteKind
+from ledger.votes import Value, VoteKind
 
 EXECUTION_LAG_MAX: Final = 8
 """Blocks with transactions may run ahead of execution by this many heights (back-pressure)."""
@@ -64,7 +65,6 @@ def check_header(header: Header, parent: Header, parent_hash: Digest, rules: Epo
         ("V1", "proposer", header.proposer, leader(rules.order, header.view)),
         ("V1", "validator_set_hash", header.validator_set_hash, rules.validators.hash),
         ("V1", "previous_boundary_hash", header.previous_boundary_hash, rules.base_hash),
-        ("V5", "next_validator_set_hash", header.next_validator_set_hash, ZERO_DIGEST),
     ):
         if received != expected:
             raise InvalidHeader(f"{rule}: expected {field} {expected!r}, received {received!r}")
@@ -84,6 +84,27 @@ def check_header(header: Header, parent: Header, parent_hash: Digest, rules: Epo
             f"V4: expected an empty block {header.height - header.executed_height} heights above "
             f"execution, received {header.transaction_count} transactions"
         )
+    if is_boundary(parent) and parent_hash != rules.base_hash:
+        raise InvalidHeader(f"V5: expected no block on the boundary block {parent_hash.hex()}")
+    if is_boundary(header) and (header.transaction_count or header.body_bytes):
+        raise InvalidHeader(
+            f"V5: expected an empty boundary block, received {header.body_bytes} bytes"
+        )
+
+
+def is_boundary(header: Header) -> bool:
+    """Tell whether a block names the validator set of the next epoch, and so ends its own (V5)."""
+    return header.next_validator_set_hash != ZERO_DIGEST
+
+
+def is_statement_about(header: Header, parent_view: View | None, view: View, value: Value) -> bool:
+    """Tell whether a value describes a block truly in a view: as new, or repeated (EP2).
+
+    ``parent_view`` is the view of the block's own parent certificate, None if that is not known.
+    """
+    if view == header.view:
+        return parent_view in (None, value.parent_view)
+    return is_boundary(header) and header.view <= value.parent_view < view
 
 
 def check_parent_certificate(

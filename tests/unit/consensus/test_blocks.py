@@ -19,7 +19,7 @@ def known(block: Block, verdict: Verdict | None = None) -> KnownBlock:
 
 def tree(*valid: Block) -> BlockTree:
     """Return a tree above genesis with these VALID blocks."""
-    found = BlockTree(NET.base.header, NET.base.hash, View(0))
+    found = BlockTree(NET.base.header, NET.base.hash, View(0), NET.base.hash)
     for block in valid:
         found.add(block.hash, known(block, Verdict.VALID))
     return found
