@@ -19,6 +19,7 @@ from consensus.types import Certificate, ConsensusMessage
 from ledger.block import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX
 from ledger.records import TRANSACTION_BYTES_MAX
 from ledger.types import DigestField, PublicKeyField
+from ledger.votes import Vote
 from p2p.errors import MalformedMessage, NonCanonicalMessage, UnknownMessage
 
 PROTOCOL_VERSION: Final = 1
@@ -164,9 +165,28 @@ class ChainAnswer(
     anything."""
 
 
+class EvidenceMessage(
+    Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=43
+):
+    """Gossips proof that a validator signed against itself; verified before it is believed."""
+
+    first: Vote
+    second: Vote
+
+
 Request = GetTransactions | GetBlock | GetChain
 Answer = Transactions | BlockAnswer | ChainAnswer
-Message = ConsensusMessage | Hello | Goodbye | Ping | Pong | TransactionBatch | Request | Answer
+Message = (
+    ConsensusMessage
+    | Hello
+    | Goodbye
+    | Ping
+    | Pong
+    | TransactionBatch
+    | Request
+    | Answer
+    | EvidenceMessage
+)
 
 ANSWER_OF: Final[dict[type[Request], type[Answer]]] = {
     GetTransactions: Transactions,
@@ -226,6 +246,7 @@ __all__ = [
     "Answer",
     "BlockAnswer",
     "ChainAnswer",
+    "EvidenceMessage",
     "GetBlock",
     "GetChain",
     "GetTransactions",

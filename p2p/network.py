@@ -28,6 +28,7 @@ from p2p.errors import (
     PeerLeft,
     PeerUnavailable,
     ShuttingDown,
+    UnknownPeer,
 )
 from p2p.frames import encode_frame
 from p2p.gossip import Batcher
@@ -53,11 +54,11 @@ from p2p.transport import Admission, Channel
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
     from datetime import datetime
 
     from consensus.inputs import PeerId
-    from p2p.config import NetworkConfig
+    from p2p.config import NetworkConfig, PeerConfig
     from p2p.errors import MessageError
 
 log = structlog.get_logger("p2p")
@@ -106,6 +107,9 @@ class Network:
         self._socket: socket.socket | None = None
         self._listener: Listener | None = None
         self._channels: set[Channel] = set()
+        self._group: asyncio.TaskGroup | None = None
+        """Of the tasks; None unless the network runs."""
+        self._diallers: dict[PeerId, asyncio.Task[None]] = {}
         self._stopping = asyncio.Event()
         self._failure: Exception | None = None
         self._refusals_logged = 0
@@ -156,12 +160,12 @@ class Network:
                     group.create_task(self._beat(), name="p2p heartbeat"),
                     group.create_task(self._flush_batches(), name="p2p gossip"),
                 ]
+                self._group = group
                 for peer in self._table:
-                    if peer.config.port is not None:
-                        name = f"p2p dialler {peer.config.name}"
-                        tasks.append(group.create_task(self._dialler(peer).run(), name=name))
+                    self._start_dialling(peer)
                 await self._stopping.wait()
-                for task in tasks:
+                self._group = None
+                for task in (*tasks, *self._diallers.values()):
                     task.cancel()
         finally:
             await self._close_all()
@@ -171,6 +175,22 @@ class Network:
     def stop(self) -> None:
         """Make :meth:`run` close everything and return."""
         self._stopping.set()
+
+    def update_peers(self, configs: Iterable[PeerConfig]) -> None:
+        """Take a new list of peers: dial who is new, refuse and disconnect who is not on it."""
+        changed, left = self._table.update(configs)
+        for peer in (*changed, *left):
+            task = self._diallers.pop(peer.peer_id, None)
+            if task is not None:
+                task.cancel()
+        gone = {peer.peer_id for peer in left}
+        for channel in [c for c in self._channels if c.peer_id in gone]:
+            channel.close(UnknownPeer("this node is not listed any more"))
+        for peer in left:
+            log.info("peer unlisted", peer=peer.config.name)
+        for peer in changed:
+            log.info("peer listed", peer=peer.config.name)
+            self._start_dialling(peer)
 
     # --- sending ----------------------------------------------------------------------------------
 
@@ -240,7 +260,7 @@ class Network:
             self._charge(peer, reason, points)
 
     def peers(self) -> list[PeerInfo]:
-        """Return every configured peer, connected or not, in configured order."""
+        """Return every listed peer, connected or not, in the order of the list."""
         now_s = self._now_s()
         return [peer.info(now_s) for peer in self._table]
 
@@ -325,6 +345,7 @@ class Network:
             "peer disconnected", peer=peer.config.name, reason=peer.last_error, detail=str(error)
         )
         self._handler.on_disconnected(peer.peer_id)
+        self._table.forget(peer)
         if error.points:
             peer.statistics.refusals[error.code] += 1
             self._charge(peer, error.code, error.points)
@@ -343,6 +364,12 @@ class Network:
 
     def _make_channel(self, address: str, dialled: PeerId | None) -> Channel:
         return Channel(self, self._config.limits, address, dialled)
+
+    def _start_dialling(self, peer: Peer) -> None:
+        if peer.config.port is not None and self._group is not None:
+            name = f"p2p dialler {peer.config.name}"
+            task = self._group.create_task(self._dialler(peer).run(), name=name)
+            self._diallers[peer.peer_id] = task
 
     def _dialler(self, peer: Peer) -> Dialler:
         return Dialler(

@@ -1,7 +1,7 @@
-"""The configured peers: who they are, whether they are up, and which of their connections counts.
+"""The listed peers: who they are, whether they are up, and which of their connections counts.
 
-The table is as large as the configuration and never grows, whatever connects. Two nodes that dial
-each other at the same moment make two connections; both ends keep the same one, see
+The table is as large as the list that the node gives and never grows, whatever connects. Two nodes
+that dial each other at the same moment make two connections; both ends keep the same one, see
 :func:`is_preferred`.
 """
 
@@ -23,7 +23,7 @@ from p2p.scores import Score
 from p2p.transport import PeerStatistics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from consensus.inputs import PeerId
     from p2p.config import Limits, PeerConfig
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PeerInfo:
-    """What this node knows about one configured peer, for display and metrics."""
+    """What this node knows about one listed peer, for display and metrics."""
 
     peer_id: PeerId
     name: str
@@ -56,10 +56,12 @@ class PeerInfo:
 
 
 class Peer:
-    """One configured node."""
+    """One listed node."""
 
     def __init__(self, config: PeerConfig, limits: Limits) -> None:
         self.config = config
+        self.is_listed = True
+        """False for the moment between leaving the list and the end of its connection."""
         self.channel: Channel | None = None
         """The connection that counts; None while the peer is down."""
         self.hello: Hello | None = None
@@ -102,12 +104,40 @@ class Peer:
 
 
 class PeerTable:
-    """All configured peers by node id."""
+    """All listed peers by node id."""
 
     def __init__(self, own_id: PeerId, configs: tuple[PeerConfig, ...], limits: Limits) -> None:
         self._own_id = own_id
         self._limits = limits
         self._peers = {c.node_id: Peer(c, limits) for c in configs if c.node_id != own_id}
+
+    def update(self, configs: Iterable[PeerConfig]) -> tuple[list[Peer], list[Peer]]:
+        """Take a new list; return the peers that were added or moved, and those that left it.
+
+        What is known about a peer that stays is kept. One that left is refused from now on and is
+        forgotten with its connection (:meth:`forget`).
+        """
+        wanted = {c.node_id: c for c in configs if c.node_id != self._own_id}
+        changed = []
+        for node_id, config in wanted.items():
+            peer = self._peers.get(node_id)
+            if peer is None:
+                peer = self._peers[node_id] = Peer(config, self._limits)
+            elif peer.is_listed and peer.config == config:
+                continue
+            peer.config = config
+            peer.is_listed = True
+            changed.append(peer)
+        left = [p for p in self._peers.values() if p.is_listed and p.peer_id not in wanted]
+        for peer in left:
+            peer.is_listed = False
+            self.forget(peer)
+        return changed, left
+
+    def forget(self, peer: Peer) -> None:
+        """Drop a peer that left the list, unless its connection is still to end."""
+        if not peer.is_listed and peer.channel is None:
+            self._peers.pop(peer.peer_id, None)
 
     def __iter__(self) -> Iterator[Peer]:
         return iter(self._peers.values())
@@ -127,8 +157,8 @@ class PeerTable:
             UnknownPeer, IdentityMismatch, PeerBanned, TooManyInbound: it is not welcome.
         """
         peer = self._peers.get(node_id)
-        if peer is None:
-            raise UnknownPeer(f"expected a configured node id, received {node_id.hex()}")
+        if peer is None or not peer.is_listed:
+            raise UnknownPeer(f"expected a listed node id, received {node_id.hex()}")
         if channel.dialled is not None and channel.dialled != node_id:
             raise IdentityMismatch(
                 f"expected {channel.dialled.hex()} at this address, found {node_id.hex()}"
