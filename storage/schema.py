@@ -17,6 +17,8 @@ p     page key                        digests                page of the tree ov
 v     era 4, epoch 8, view 8, kind 1  Vote                   own vote, on disk before it is sent
 q     era 4, epoch 8, view 8, kind 1  Certificate            certificate of a recent view
 o     era 4, epoch 8, view 8          Proposal               own proposal, repeated after a restart
+u     height 8                        [Validator, ...]       set that this block scheduled
+d     era 4, epoch 8, voter 2         [Vote, Vote]           proof against a validator
 ====  ==============================  =====================  ====================================
 
 Integers are big-endian and unsigned, so the order of keys is the order of numbers. Values are
@@ -40,7 +42,7 @@ from ledger.types import UINT64_MAX, Address, Digest, Epoch, Era, Height, View
 from ledger.votes import Round, VoteKind
 from storage.kv import prefix_end
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """Layout of keys and values; a database with a higher one is refused."""
 
 IDENTITY_KEY: Final = b"m/identity"
@@ -64,6 +66,8 @@ HISTORY_PAGE: Final = b"p"
 VOTE: Final = b"v"
 VIEW_CERTIFICATE: Final = b"q"
 PROPOSAL: Final = b"o"
+SCHEDULE: Final = b"u"
+EVIDENCE: Final = b"d"
 
 SPAN_HEIGHTS: Final = 32
 """Heights that share one entry per topic. Twice as many would save a tenth of the entries of a
@@ -76,6 +80,7 @@ PLACE_BYTES: Final = 3
 _HEIGHT = BinaryLayout(">Q")
 _LOCATION = BinaryLayout(">QH")
 _ROUND = BinaryLayout(">IQQ")
+_CULPRIT = BinaryLayout(">IQH")
 _INDEX_BYTES: Final = 2
 
 INDEX: Final = tuple(index.to_bytes(_INDEX_BYTES, "big") for index in range(BLOCK_TRANSACTIONS_MAX))
@@ -185,6 +190,11 @@ def decode_round(data: bytes) -> Round:
 def round_key(prefix: bytes, at: Round, kind: VoteKind | None = None) -> bytes:
     """Return the key of a vote or certificate, or, without ``kind``, of a proposal."""
     return prefix + encode_round(at) + (b"" if kind is None else bytes((kind,)))
+
+
+def evidence_key(era: int, epoch: int, voter: int) -> bytes:
+    """Return the key of the proof against a validator of an epoch."""
+    return EVIDENCE + _CULPRIT.pack(era, epoch, voter)
 
 
 def whole(prefix: bytes) -> tuple[bytes, bytes]:
