@@ -97,14 +97,15 @@ class Proposing:
 
     def on_built(self, event: Built) -> None:
         """PR2: vote for the own block and send it."""
-        core, building = self._core, self._building
+        core, building, header = self._core, self._building, event.header
         if building is None or building.view != event.view:
             return
+        if header is not None and not core.is_here(header.era, header.epoch):
+            return  # answers the engine of the epoch before
         self._building = None
         if event.view != core.view or core.halted is not None:
             return
         core.is_stirred = True
-        header = event.header
         if header is None:
             core.declined_view = event.view
             return

@@ -100,6 +100,8 @@ class Replica:
         """Begin in the epoch of ``config``: of the epoch that the executed head is in or opens."""
         self._config = config
         self._engine = Engine(config, restored)
+        self._is_in_doubt = restored.quarantined
+        """Own votes may have been forgotten when the present engine began."""
         self._channels: Final[dict[PeerId, _Channel]] = {}
         self._work: WorkChanged | None = None
         self._closings: Final[dict[Place, Certificate]] = {}
@@ -215,9 +217,11 @@ class Replica:
         if before.halted is not None:
             return []
         effects: list[Effect] = [CancelTimer(timer) for timer in before.timers]
-        quarantined = event.restored.quarantined or before.quarantined
+        # An observer is not quarantined; if it has become a member, its doubt is as old as it is.
+        is_still_in_doubt = before.quarantined or (self._config.me is None and self._is_in_doubt)
+        self._is_in_doubt = event.restored.quarantined or is_still_in_doubt
         self._config = config
-        self._engine = Engine(config, replace(event.restored, quarantined=quarantined))
+        self._engine = Engine(config, replace(event.restored, quarantined=self._is_in_doubt))
         self._keep_closing(event.closing)
         effects += self._engine.start(now_ms)
         inputs: list[EpochInput] = [PeerConnected(peer) for peer in self._channels]

@@ -187,7 +187,7 @@ class AnyInput(RuleBasedStateMachine):
 
     @rule(block=blocks, verdict=st.sampled_from(list(Verdict)))
     def verdict(self, block: Block, verdict: Verdict) -> None:
-        known = self.node.engine._core.tree.get(block.hash)
+        known = self.node.core.tree.get(block.hash)
         if known is not None and known.is_asked:
             self.give(Verified(block.hash, verdict))
 
@@ -253,7 +253,7 @@ class AnyInput(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self) -> None:
         """I10."""
-        core = self.node.engine._core
+        core = self.node.core
         held = len(core.tally) + len(core.tree) + len(core.proposals) + len(core.outbox.timers)
         assert held <= ITEMS_MAX
         assert core.outbox.timers == self.node.timers

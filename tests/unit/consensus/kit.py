@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from hashlib import sha256, sha512
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from consensus.certificates import certificate_hash, make_certificate
 from consensus.config import EngineConfig, Restored
+from consensus.core import Core
 from consensus.effects import (
     Broadcast,
     CancelTimer,
@@ -26,11 +27,11 @@ from consensus.effects import (
     SetTimer,
     Store,
 )
-from consensus.engine import Engine
 from consensus.inputs import (
     Built,
-    EpochInput,
+    EpochOpened,
     Executed,
+    Input,
     PeerConnected,
     PeerId,
     Received,
@@ -42,6 +43,7 @@ from consensus.inputs import (
     WorkChanged,
 )
 from consensus.leader import leader_order
+from consensus.replica import Replica
 from consensus.timing import Timing
 from consensus.types import Certificate, ConsensusMessage, Proposal
 from ledger.block import Header, block_hash
@@ -76,8 +78,8 @@ def verify(public_key: PublicKey, message: bytes, signature: Signature) -> bool:
     return sign(public_key, message) == signature
 
 
-def validators(government: int, commercial: int) -> ValidatorSet:
-    """Return a set with so many members in each chamber."""
+def validators(government: int, commercial: int, first: int = 0) -> ValidatorSet:
+    """Return a set with so many members in each chamber, the keys being those from ``first`` on."""
     chambers = [Chamber.GOVERNMENT] * government + [Chamber.COMMERCIAL] * commercial
     return ValidatorSet(
         Validator(
@@ -87,7 +89,7 @@ def validators(government: int, commercial: int) -> ValidatorSet:
             PublicKey(sha256(b"consensus key %d" % i).digest()),
             PublicKey(sha256(b"node key %d" % i).digest()),
         )
-        for i, chamber in enumerate(chambers)
+        for i, chamber in enumerate(chambers, first)
     )
 
 
@@ -132,13 +134,22 @@ class Block:
 class Net:
     """Everything a test can sign and build."""
 
-    def __init__(self, government: int = 2, commercial: int = 2) -> None:
-        self.validators = validators(government, commercial)
+    def __init__(
+        self,
+        government: int = 2,
+        commercial: int = 2,
+        *,
+        after: Block | None = None,
+        members: ValidatorSet | None = None,
+    ) -> None:
+        """Begin with genesis, or with the next epoch if ``after`` is the boundary block before."""
+        self.validators = members or validators(government, commercial)
         self.n = self.validators.size
+        self.epoch = EPOCH if after is None else Epoch(after.header.epoch + 1)
         self.under_test: list[int] = []
         """Does not sign by default: a node stops on own signatures that it did not make."""
-        self.order = leader_order(CHAIN_ID, ERA, EPOCH, self.validators)
-        self.base_header = genesis(self.validators)
+        self.order = leader_order(CHAIN_ID, ERA, self.epoch, self.validators)
+        self.base_header = genesis(self.validators) if after is None else after.header
         base_hash = block_hash(CHAIN_ID, self.base_header)
         self.base = Block(self.base_header, base_hash, Value(View(0), base_hash), None)
 
@@ -155,9 +166,9 @@ class Net:
         self, kind: VoteKind, voter: int, view: int, value: Value = NULL_VALUE, **changes: object
     ) -> Vote:
         """Return a validly signed vote; ``changes`` are made after signing."""
-        message = vote_signing_bytes(CHAIN_ID, kind, ERA, EPOCH, View(view), value)
+        message = vote_signing_bytes(CHAIN_ID, kind, ERA, self.epoch, View(view), value)
         signature = sign(self.validators[voter].consensus_key, message)
-        vote = Vote(kind, ERA, EPOCH, View(view), value, voter, signature)
+        vote = Vote(kind, ERA, self.epoch, View(view), value, voter, signature)
         return msgspec.structs.replace(vote, **changes) if changes else vote
 
     def certificate(
@@ -188,6 +199,9 @@ class Net:
         certificate = None if parent is self.base else self.notarization(parent)
         header = msgspec.structs.replace(
             parent.header,
+            epoch=self.epoch,
+            validator_set_hash=self.validators.hash,
+            next_validator_set_hash=ZERO_DIGEST,
             height=Height(parent.header.height + 1),
             view=View(view),
             parent_hash=parent.hash,
@@ -204,6 +218,33 @@ class Net:
         digest = block_hash(CHAIN_ID, header)
         parent_view = View(0) if parent is self.base else parent.view
         return Block(header, digest, Value(parent_view, digest), certificate)
+
+    def boundary(
+        self, view: int, parent: Block | None, following: ValidatorSet, **changes: object
+    ) -> Block:
+        """Return a valid boundary block that names the next set."""
+        empty = {"transaction_count": 0, "body_bytes": 0, "transactions_root": ZERO_DIGEST}
+        return self.block(
+            view, parent, next_validator_set_hash=following.hash, **{**empty, **changes}
+        )
+
+    def repeated(self, block: Block, view: int, certified: int | None = None) -> Proposal:
+        """Return a later leader's proposal of the same boundary block (EP2)."""
+        certified = block.view if certified is None else certified
+        earlier = Value(View(certified), block.hash)
+        own = block.value if certified == block.view else Value(block.view, block.hash)
+        return Proposal(
+            ERA,
+            self.epoch,
+            View(view),
+            earlier,
+            block.header,
+            b"",
+            self.certificate(VoteKind.NOTARIZE, certified, own),
+            (),
+            None,
+            self.vote(VoteKind.NOTARIZE, self.leader(view), view, earlier),
+        )
 
     def certified_by(self, block: Block, certificate: Certificate) -> Block:
         """Return the block naming another certificate of its parent."""
@@ -226,7 +267,7 @@ class Net:
         """Return the leader's proposal of a block."""
         proposal = Proposal(
             ERA,
-            EPOCH,
+            self.epoch,
             block.view,
             block.value,
             block.header,
@@ -264,7 +305,7 @@ class Disk:
 
 
 class Driven:
-    """One engine under a driver that keeps timers, disk and all effects, and answers as told."""
+    """One replica under a driver that keeps timers, disk and all effects, and answers as told."""
 
     def __init__(
         self,
@@ -293,30 +334,44 @@ class Driven:
         self.judge: Verdict | None = Verdict.VALID
         """Answer given at once to every request for a verdict; None to leave it open."""
         self.signed = 0
-        timing = timing or Timing(idle_ms=None)
-        self.engine = Engine(
-            EngineConfig(
-                chain_id=CHAIN_ID,
-                validators=net.validators,
-                me=me,
-                base=net.base_header,
-                timing=timing,
-                sign=None if me is None else self._sign,
-                verify=verify,
-            ),
-            restored or Restored(net.base_header),
-        )
+        self.timing = timing or Timing(idle_ms=None)
+        self.engine = Replica(self.config(net, me), restored or Restored(net.base_header))
         self._carry_out(self.engine.start(self.now_ms))
         everyone = net.others(*([] if me is None else [me]))
         for index in everyone if connect is None else connect:
             self.feed(PeerConnected(net.peer(index)))
+
+    @property
+    def core(self) -> Core:
+        """Inside of the engine of the present epoch."""
+        return self.engine._engine._core
+
+    def config(self, net: Net, me: int | None) -> EngineConfig:
+        """Return what makes the engine of a network's epoch."""
+        return EngineConfig(
+            chain_id=CHAIN_ID,
+            validators=net.validators,
+            me=me,
+            base=net.base_header,
+            timing=self.timing,
+            sign=None if me is None else self._sign,
+            verify=verify,
+            epoch=net.epoch,
+        )
+
+    def open(self, net: Net, me: int | None, closing: Certificate, **restored: Any) -> list[Effect]:
+        """Let the epoch of ``net`` begin: the boundary block is executed."""
+        self.net, self.me = net, me
+        net.under_test = [] if me is None else [me]
+        opened = EpochOpened(self.config(net, me), Restored(net.base_header, **restored), closing)
+        return self.feed(opened)
 
     def _sign(self, message: bytes) -> Signature:
         assert self.me is not None
         self.signed += 1
         return sign(self.net.validators[self.me].consensus_key, message)
 
-    def feed(self, event: EpochInput) -> list[Effect]:
+    def feed(self, event: Input) -> list[Effect]:
         """Give one input, answer verdicts at once, return all effects."""
         self.effects = []
         self._carry_out(self.engine.step(self.now_ms, event))

@@ -228,7 +228,7 @@ class TestFetching:
         blocks = net.chain(3)
         receive_block(node, blocks[2])
         assert node.effects == []
-        assert len(node.engine._core.tree) == 0
+        assert len(node.core.tree) == 0
 
     def test_a_long_gap_is_filled_by_height(self, net: Net) -> None:
         node = follower(net)

@@ -136,13 +136,13 @@ class TestFaults:
         """C5: wrong era, epoch, view, signer, value: nothing stored, no signature checked."""
         node = follower(net)
         checked: list[object] = []
-        node.engine._core.tally._verify = lambda vote: bool(checked.append(vote))  # type: ignore[func-returns-value]
+        node.core.tally._verify = lambda vote: bool(checked.append(vote))  # type: ignore[func-returns-value]
         vote = msgspec.structs.replace(
             net.vote(NOTARIZE, net.leader(1), 1, net.block(1).value), **changes
         )
         node.receive(vote, net.leader(1))
         assert checked == []
-        assert len(node.engine._core.tally) == 0
+        assert len(node.core.tally) == 0
 
     def test_a_vote_on_the_channel_of_another_must_verify(self, net: Net) -> None:
         """C4 of the deviations: votes travel on their voter's channel."""
@@ -151,7 +151,7 @@ class TestFaults:
         vote = net.vote(NULLIFY, voter, 1, signature=Signature(bytes(64)))
         node.receive(vote, relayer)
         assert [e.peer for e in node.all_of(Penalise)] == [net.peer(relayer)]
-        assert len(node.engine._core.tally) == 0
+        assert len(node.core.tally) == 0
 
     def test_a_forger_on_the_own_channel_is_found_when_it_matters(self, net: Net) -> None:
         node = follower(net)
@@ -239,6 +239,6 @@ class TestFaults:
             value = Value(View(0), Digest(b"\1" * 28 + i.to_bytes(4, "big")))
             junk = msgspec.structs.replace(good, view=View(1 + i % 4_000), value=value)
             node.engine.step(0, Received(net.peer(voter), junk))
-        core = node.engine._core
+        core = node.core
         assert len(core.tally) <= 17
         assert len(core.proposals) == 0

@@ -23,7 +23,7 @@ def net() -> Net:
 
 def finalize(node: Driven, block: Block) -> None:
     """Let a block be proposed, notarized and finalised, and its transactions vanish."""
-    if block.view not in node.engine._core.proposals:
+    if block.view not in node.core.proposals:
         node.propose(block)
     voters = [i for i in node.net.others(node.me or 0) if i != node.net.leader(block.view)]
     node.receive_votes(NOTARIZE, block.view, block.value, voters)
@@ -77,7 +77,7 @@ def test_a_burst_is_followed_by_one_empty_block_that_publishes_the_root(net: Net
             parent_certificate_hash=certificate_hash(request.parent_certificate),
         )
     )
-    own = node.engine._core.proposals[View(2)]
+    own = node.core.proposals[View(2)]
     node.receive_votes(NOTARIZE, 2, own.value, net.others(node.me or 0)[:2])
     node.receive_votes(FINALIZE, 2, own.value, net.others(node.me or 0)[:2])
     node.executed(2)

@@ -131,7 +131,7 @@ def test_after_a_restart_nothing_at_or_below_the_head_is_signed(net: Net) -> Non
     blocks = net.chain(3)
     node = Driven(net, net.leader(4), restored=Restored(finalized=blocks[2].header))
     assert node.view == 4
-    assert node.engine._core.guard.floor == Round(ERA, EPOCH, View(3))
+    assert node.core.guard.floor == Round(ERA, EPOCH, View(3))
 
 
 def test_a_channel_starts_with_status_and_open_votes(net: Net) -> None:
@@ -183,8 +183,8 @@ def test_it_votes_above_the_highest_proven_view_of_a_quorum(net: Net) -> None:
     floor = Round(ERA, EPOCH, View(highest + 1))
     assert [e.sign_floor for e in node.all_of(Persist, node.history)] == [floor]
     assert not node.engine.status().quarantined
-    assert not node.engine._core.guard.may_vote(View(highest + 1))
-    assert node.engine._core.guard.may_vote(View(highest + 2))
+    assert not node.core.guard.may_vote(View(highest + 1))
+    assert node.core.guard.may_vote(View(highest + 2))
 
 
 @pytest.mark.parametrize("what", ["two", "same", "stale nonce", "no proof", "proof of another"])
