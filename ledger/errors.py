@@ -282,6 +282,114 @@ class MemoRequired(ExecutionError):
     code = "memo_required"
 
 
+class NotAlone(ExecutionError):
+    """The operation carries signatures of its own, so it must be the only one of a transaction."""
+
+    code = "not_alone"
+
+
+class NotVoter(ExecutionError):
+    """Only the admin of an organisation that runs a validator takes part in governance."""
+
+    code = "not_voter"
+
+
+class TooManyProposals(ExecutionError):
+    """The organisation, or the network, has as many waiting proposals as allowed."""
+
+    code = "too_many_proposals"
+
+
+class ProposalUnknown(ExecutionError):
+    """No proposal has this number."""
+
+    code = "proposal_unknown"
+
+
+class ProposalClosed(ExecutionError):
+    """The proposal is not open for votes any more."""
+
+    code = "proposal_closed"
+
+
+class ValidatorUnknown(ExecutionError):
+    """No member of the next set has this consensus key."""
+
+    code = "validator_unknown"
+
+
+class ValidatorExists(ExecutionError):
+    """A name or key of the validator is one that the next set has already."""
+
+    code = "validator_exists"
+
+
+class ChamberMismatch(ExecutionError):
+    """The validator's chamber is not that of its organisation."""
+
+    code = "chamber_mismatch"
+
+
+class ForeignValidator(ExecutionError):
+    """The validator belongs to another organisation than the acting account."""
+
+    code = "foreign_validator"
+
+
+class SetTooSmall(ExecutionError):
+    """The next set, or one of its chambers, would have fewer members than allowed."""
+
+    code = "set_too_small"
+
+
+class QuorumAbsent(ExecutionError):
+    """Those members of the next set that are at work now would not be a quorum of it."""
+
+    code = "quorum_absent"
+
+
+class InvalidReadiness(ExecutionError):
+    """The joining key did not sign this, or not for this time."""
+
+    code = "invalid_readiness"
+
+
+class ValidatorNotReady(ExecutionError):
+    """The joining key has not proven lately that its node is ready."""
+
+    code = "validator_not_ready"
+
+
+class KeyAccused(ExecutionError):
+    """There is evidence against this consensus key: it can never enter a set again."""
+
+    code = "key_accused"
+
+
+class EvidenceKnown(ExecutionError):
+    """Evidence against this consensus key is recorded already."""
+
+    code = "evidence_known"
+
+
+class EvidenceExpired(ExecutionError):
+    """The epoch of the evidence was closed too long ago."""
+
+    code = "evidence_expired"
+
+
+class FeatureExists(ExecutionError):
+    """The feature has its height already, or no more features are possible."""
+
+    code = "feature_exists"
+
+
+class FeatureHeightPassed(ExecutionError):
+    """The height of the feature is not in the future."""
+
+    code = "feature_height_passed"
+
+
 class UnexpectedFailure(ExecutionError):
     """A defect in an operation's handler; the transaction fails alike on every node."""
 

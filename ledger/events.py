@@ -8,21 +8,27 @@ receipt and so of its hash. Normative text: ``docs/protocol.md`` section 6.
 from __future__ import annotations
 
 from collections.abc import Callable
+from enum import IntEnum
 from operator import attrgetter
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ledger.records import (
+    REASON_LENGTH_MAX,
     AccountStatus,
     AmountField,
     AssetClass,
     AssetField,
+    Change,
     KeysField,
     OrganisationField,
+    ProposalIdField,
+    ProposalStatus,
     ThresholdField,
 )
-from ledger.types import Address, AddressField
+from ledger.types import Address, AddressField, Epoch, Era, TimeMs, View
+from ledger.validators import Validator
 
 
 class EventBase(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -99,6 +105,63 @@ class HolderAuthorised(EventBase, frozen=True, tag=8):
     issuer: AddressField
 
 
+class ChangeProposed(EventBase, frozen=True, tag=9):
+    """An organisation proposed a change and approved it."""
+
+    proposal: ProposalIdField
+    organisation: OrganisationField
+    change: Change
+    status: ProposalStatus
+    """Open, unless this one approval decided."""
+    admin: AddressField
+
+
+class ChangeVoted(EventBase, frozen=True, tag=10):
+    """An organisation voted on a proposal."""
+
+    proposal: ProposalIdField
+    organisation: OrganisationField
+    approve: bool
+    status: ProposalStatus
+    """After this vote: open, approved or rejected."""
+    admin: AddressField
+
+
+class ReadinessProven(EventBase, frozen=True, tag=11):
+    """The node of a joining validator proved that it could vote."""
+
+    validator: Validator
+    expires_ms: TimeMs
+    account: AddressField
+    """Who posted it."""
+
+
+class EvidenceEffect(IntEnum):
+    """What evidence did to the validator that it accuses."""
+
+    SUSPENDED = 1
+    """Out of the set from the next boundary on."""
+    RETAINED = 2
+    """The rules for sets forbid to remove it now; it is for governance to replace it."""
+    GONE = 3
+    """No member of the next set any more."""
+
+
+class EvidenceReported(EventBase, frozen=True, tag=12):
+    """A validator signed two votes that an honest one never signs together."""
+
+    organisation: OrganisationField
+    validator: Validator
+    era: Era
+    epoch: Epoch
+    view: View
+    effect: EvidenceEffect
+    reason: Annotated[str, Meta(max_length=REASON_LENGTH_MAX)]
+    """Why the validator was retained; else empty."""
+    account: AddressField
+    """Who reported it."""
+
+
 Event = (
     AccountRegistered
     | KeysChanged
@@ -108,6 +171,10 @@ Event = (
     | Burned
     | Transferred
     | HolderAuthorised
+    | ChangeProposed
+    | ChangeVoted
+    | ReadinessProven
+    | EvidenceReported
 )
 
 EVENT_NAMES: Final[dict[type[Struct], str]] = {
@@ -119,6 +186,10 @@ EVENT_NAMES: Final[dict[type[Struct], str]] = {
     Burned: "burned",
     Transferred: "transferred",
     HolderAuthorised: "holder_authorised",
+    ChangeProposed: "change_proposed",
+    ChangeVoted: "change_voted",
+    ReadinessProven: "readiness_proven",
+    EvidenceReported: "evidence_reported",
 }
 """Name of each event in JSON and in subscriptions."""
 
@@ -126,7 +197,7 @@ _Read = Callable[[Any], tuple[Any, ...]]
 """Reads fields of an event; their types differ from event to event."""
 
 _ACCOUNT_FIELDS: Final = frozenset({"account", "admin", "holder", "issuer", "source", "to"})
-_OBJECT_FIELDS: Final = frozenset({"asset", "organisation"})
+_OBJECT_FIELDS: Final = frozenset({"asset", "organisation", "proposal"})
 
 
 def _readers(names: frozenset[str]) -> dict[type[Struct], tuple[tuple[str, ...], _Read]]:

@@ -35,6 +35,7 @@ from ledger.errors import InvalidAddress, InvalidField, TooLarge
 from ledger.events import EVENT_NAMES, Event
 from ledger.operations import SPEC_BY_NAME, SPEC_OF, Operation
 from ledger.receipt import Receipt
+from ledger.records import CHANGE_NAMES
 from ledger.transaction import DecodedTransaction
 from ledger.types import UINT64_MAX, Address, Amount, Digest, Nonce, PublicKey, Signature
 
@@ -271,6 +272,7 @@ def _struct_form(structure: type[Struct]) -> _Form:
 _NAME_OF: Final[dict[type[Struct], str]] = {
     **{structure: spec.name for structure, spec in SPEC_OF.items()},
     **EVENT_NAMES,
+    **CHANGE_NAMES,
 }
 
 

@@ -62,19 +62,16 @@ GOVERNANCE_PERIOD_MS_MIN: Final = 1000
 PROPOSALS_PER_ORGANISATION_MAX: Final = 4
 """Proposals of one organisation that wait for votes or for their time."""
 
-ORGANISATIONS_VOTING_MAX: Final = 2 * VALIDATORS_MAX
-"""Votes kept per proposal: of organisations that run, or ran while it was open, a validator."""
-
-AGENDA_MAX: Final = ORGANISATIONS_VOTING_MAX * PROPOSALS_PER_ORGANISATION_MAX
-"""Proposals that wait at one time; organisations that left the set may still have some."""
+AGENDA_MAX: Final = VALIDATORS_MAX * PROPOSALS_PER_ORGANISATION_MAX
+"""Proposals of all organisations that wait at one time."""
 
 FEATURES_MAX: Final = 64
 """Features of all times; each block looks at all of them."""
 
 FEATURE_PATTERN: Final = r"[a-z][a-z0-9-]{1,31}"
 
-REASON_BYTES_MAX: Final = 512
-"""Of the text that says why a change was refused; longer ones are cut."""
+REASON_LENGTH_MAX: Final = 512
+"""Characters of a text that says why a change was refused; longer ones are cut."""
 
 AmountField = Annotated[Amount, Meta(ge=1, le=AMOUNT_MAX)]
 BalanceField = Annotated[Amount, Meta(ge=0, le=AMOUNT_MAX)]
@@ -341,14 +338,14 @@ class ChangeProposal(Struct, array_like=True, frozen=True, gc=False, forbid_unkn
     """Whose admin proposed it."""
     created_ms: TimeMs
     expires_ms: TimeMs
-    votes: Annotated[tuple[OrganisationVote, ...], Meta(max_length=ORGANISATIONS_VOTING_MAX)]
-    """Ascending by organisation, the latest of each."""
+    votes: Annotated[tuple[OrganisationVote, ...], Meta(max_length=VALIDATORS_MAX)]
+    """Ascending by organisation; the latest of each that runs a validator."""
     status: ProposalStatus
     effective_ms: TimeMs
     """Earliest block time of its effect; 0 until it is approved."""
     code: Annotated[str, Meta(max_length=64)]
     """Error code of the rule that refused it; else empty."""
-    reason: Annotated[str, Meta(max_length=REASON_BYTES_MAX)]
+    reason: Annotated[str, Meta(max_length=REASON_LENGTH_MAX)]
     """The same in words; else empty."""
 
 

@@ -27,23 +27,33 @@ from ledger.errors import InvariantViolation
 from ledger.history import History, history_path
 from ledger.merkle import DenseTree
 from ledger.records import (
+    AGENDA_KEY,
     PARAMETERS_KEY,
+    PRESENCE_KEY,
     RECORD_TYPES,
     VALIDATORS_KEY,
     Account,
+    Agenda,
     Asset,
+    ChangeProposal,
+    EpochRecord,
+    EvidenceRecord,
     Holding,
     Organisation,
     Parameters,
+    Presence,
     Record,
     ValidatorsRecord,
     account_key,
     asset_key,
+    epoch_key,
+    evidence_key,
     holding_key,
     organisation_key,
+    proposal_key,
 )
 from ledger.state_proof import SENTINEL_KEY, STATE_TAG, StateProof, leaf_digest
-from ledger.types import Address, Digest, Height
+from ledger.types import Address, Digest, Epoch, Height, ProposalId, PublicKey
 
 CACHE_RECORDS_MAX: Final = 100_000
 """Decoded records kept for the next blocks: about 40 MB."""
@@ -187,6 +197,22 @@ class State:
         return record
 
     @property
+    def agenda(self) -> Agenda:
+        """Proposals that wait, and features."""
+        record = self.record(AGENDA_KEY)
+        if not isinstance(record, Agenda):
+            raise InvariantViolation("state_agenda", "the state holds no agenda")
+        return record
+
+    @property
+    def presence(self) -> Presence:
+        """When each member of the present set was last seen at work."""
+        record = self.record(PRESENCE_KEY)
+        if not isinstance(record, Presence):
+            raise InvariantViolation("state_presence", "the state does not say who is present")
+        return record
+
+    @property
     def validators(self) -> ValidatorsRecord:
         """Who votes on the next block, and what the next boundary block will bring."""
         record = self.record(VALIDATORS_KEY)
@@ -228,6 +254,18 @@ class State:
         """Return the amount that an account holds of an asset."""
         holding = self.holding(address, asset)
         return 0 if holding is None else holding.amount
+
+    def epoch(self, epoch: Epoch) -> EpochRecord | None:
+        """Return who voted in an epoch, or None if it has not begun."""
+        return cast("EpochRecord | None", self.record(epoch_key(epoch)))
+
+    def proposal(self, proposal: ProposalId) -> ChangeProposal | None:
+        """Return a proposed change, or None."""
+        return cast("ChangeProposal | None", self.record(proposal_key(proposal)))
+
+    def evidence(self, consensus_key: PublicKey) -> EvidenceRecord | None:
+        """Return the evidence against a consensus key, or None."""
+        return cast("EvidenceRecord | None", self.record(evidence_key(consensus_key)))
 
     def _stored(self, key: bytes) -> StateRecord | None:
         return self._pending.get(key) or self._reader.get(key)

@@ -3,6 +3,7 @@
 Only finalised blocks are executed, once each, in order, so no speculative state exists. The
 procedure:
 
+- Before the first transaction, what time and the block's place bring (``ledger.agenda``).
 - For each transaction, in block order (``BlockExecution.apply``):
     1. find the actors and the weight that signed for each (``ledger.authority``);
     2. for each operation, in order: enforce its requirement, then run its handler;
@@ -21,7 +22,9 @@ Invariants, checked after every block and fatal (InvariantViolation) if broken:
 - ``supply``: for each asset, the change of its supply equals the sum of the changes of its
   holdings.
 - ``amount_range``: every holding and supply stays within 0 and 2^63 - 1.
-- ``block_order``: blocks are executed in order of height, none twice.
+- ``block_order``, ``epoch``, ``next_validators``: blocks are executed in order of height, none
+  twice, in the epoch that the state is in, and a boundary block's set is the one in its header.
+- ``feature_unknown``: the network has not moved on to rules that this version does not know.
 
 Normative text: ``docs/protocol.md`` section 5.
 """
@@ -32,6 +35,7 @@ from collections.abc import Generator
 from hashlib import sha256
 from typing import Final, NamedTuple
 
+from ledger.agenda import begin_block
 from ledger.authority import actors_of, enforce
 from ledger.block import Header, block_hash
 from ledger.encoding import encode
@@ -101,12 +105,13 @@ class BlockExecution:
 
         ``signers`` are those of the parent's certificate (a mask; 0 if there is none),
         ``next_members`` the set in a boundary block's body. Raises InvariantViolation unless the
-        block is the next one.
+        block is the next one, and if the network has a feature that this version does not know.
         """
         self._state = state
         self._header = header
         self._check_order()
         self._view = View(state.record, state.chain_id, header.height, header.time_ms)
+        begin_block(self._view, header, signers, next_members or ())
         self._receipts: list[Receipt] = []
 
     def _check_order(self) -> None:
@@ -161,7 +166,14 @@ class BlockExecution:
             history.root,
             update.writes,
             pages,
+            _schedule_of(view),
         )
+
+
+def _schedule_of(view: View) -> tuple[Height, tuple[Validator, ...]] | None:
+    """Return what the block scheduled, or None."""
+    record = view.validators()
+    return (view.height, record.scheduled) if record.scheduled_height == view.height else None
 
 
 def _execute(decoded: DecodedTransaction, view: View) -> Receipt:

@@ -8,7 +8,7 @@ state writes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ledger.errors import AccountUnknown, AssetUnknown
@@ -16,11 +16,15 @@ from ledger.records import (
     ACCOUNT_PREFIX,
     ASSET_PREFIX,
     EMPTY_HOLDING,
+    PARAMETERS_KEY,
+    VALIDATORS_KEY,
     Account,
     Asset,
     Holding,
     Organisation,
+    Parameters,
     Record,
+    ValidatorsRecord,
     organisation_key,
 )
 from ledger.types import Address, Digest, Height, TimeMs
@@ -67,6 +71,11 @@ class View:
         self._journal.append((key, before))
         self._records[key] = record
 
+    def put_all(self, records: Mapping[bytes, Record]) -> None:
+        """Replace the records under several keys."""
+        for key, record in records.items():
+            self.put(key, record)
+
     def commit(self) -> None:
         """Keep what was written since the last commit or roll-back."""
         changed = self.changed
@@ -82,6 +91,16 @@ class View:
         self._journal.clear()
 
     # --- Typed reads ---
+
+    def parameters(self) -> Parameters:
+        """Return the limits in force."""
+        record: Parameters = self.get(PARAMETERS_KEY)
+        return record
+
+    def validators(self) -> ValidatorsRecord:
+        """Return who votes on the next block, and what is scheduled."""
+        record: ValidatorsRecord = self.get(VALIDATORS_KEY)
+        return record
 
     def account(self, address: Address) -> Account | None:
         """Return an account, or None if it is not registered."""

@@ -8,16 +8,33 @@ from __future__ import annotations
 
 from typing import Final
 
-from ledger.operations import accounts, assets
+from ledger.operations import accounts, assets, governance
 from ledger.operations.accounts import RegisterAccount, SetKeys, SetStatus
 from ledger.operations.assets import AuthoriseHolder, Burn, CreateAsset, Mint, Transfer
 from ledger.operations.base import OperationBase, OperationSpec
-
-Operation = (
-    RegisterAccount | SetKeys | SetStatus | CreateAsset | Mint | Burn | Transfer | AuthoriseHolder
+from ledger.operations.governance import (
+    ProposeChange,
+    ProveReadiness,
+    ReportEvidence,
+    VoteChange,
 )
 
-REGISTRY: Final[tuple[OperationSpec, ...]] = (*accounts.SPECS, *assets.SPECS)
+Operation = (
+    RegisterAccount
+    | SetKeys
+    | SetStatus
+    | CreateAsset
+    | Mint
+    | Burn
+    | Transfer
+    | AuthoriseHolder
+    | ProposeChange
+    | VoteChange
+    | ProveReadiness
+    | ReportEvidence
+)
+
+REGISTRY: Final[tuple[OperationSpec, ...]] = (*accounts.SPECS, *assets.SPECS, *governance.SPECS)
 
 SPEC_OF: Final[dict[type[OperationBase], OperationSpec]] = {
     spec.structure: spec for spec in REGISTRY
@@ -35,8 +52,12 @@ __all__ = [
     "Operation",
     "OperationBase",
     "OperationSpec",
+    "ProposeChange",
+    "ProveReadiness",
     "RegisterAccount",
+    "ReportEvidence",
     "SetKeys",
     "SetStatus",
     "Transfer",
+    "VoteChange",
 ]
