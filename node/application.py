@@ -2,8 +2,8 @@
 
 Consensus knows headers and digests. This module fills a block from the mempool and answers the
 questions of ``RequestVerification`` that need transactions, a clock or execution results
-(``docs/protocol-consensus.md``, rules V2, V3 and V6). Its verdict has three values: valid, never
-valid, not yet known.
+(``docs/protocol-consensus.md``, rules V2, V3, V5 and V6). Its verdict has three values: valid,
+never valid, not yet known.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from consensus.types import Certificate
 from consensus.validity import EXECUTION_LAG_MAX
 from ledger.block import HEADER_VERSION, Header, block_hash
 from ledger.block_rules import UsedBefore, UsedNonces, check_body, transactions_root
+from ledger.encoding import encode
 from ledger.errors import LedgerError
-from ledger.genesis import Genesis
+from ledger.state import State
 from ledger.transaction import DecodedTransaction
 from ledger.types import DIGEST_BYTES, ZERO_DIGEST, Digest, Height, TimeMs, View
-from ledger.validators import ValidatorSet
 from node.block_pool import BlockPool, PoolBlock, PoolFull
+from node.epochs import Epochs, check_members, decode_members
 from node.mempool import Mempool
 from node.pacing import BlockPacer
 
@@ -59,9 +60,9 @@ class Application:
 
     def __init__(
         self,
-        genesis: Genesis,
         chain_id: Digest,
-        validators: ValidatorSet,
+        epochs: Epochs,
+        state: State,
         *,
         mempool: Mempool,
         pool: BlockPool,
@@ -72,10 +73,10 @@ class Application:
         now_ms: Callable[[], TimeMs],
     ) -> None:
         """Take ``used`` for the executed blocks and ``pool`` for those above them."""
-        self.pacer = BlockPacer(genesis.parameters.block_transactions_max)
-        self._parameters = genesis.parameters
+        self.pacer = BlockPacer(state.parameters.block_transactions_max)
         self._chain_id = chain_id
-        self._validators = validators
+        self._epochs = epochs
+        self._state = state
         self._mempool = mempool
         self._pool = pool
         self._used = used
@@ -96,17 +97,19 @@ class Application:
         if executed < parent.executed_height or roots is None:
             return Built(request.view, None, b"")
         height = Height(parent.height + 1)
+        epoch, next_set = self._epochs.present, self._epochs.next_set(executed)
         transactions: list[DecodedTransaction] = []
-        if height - executed <= EXECUTION_LAG_MAX:
+        if height - executed <= EXECUTION_LAG_MAX and next_set is None:
             transactions = self._choose(parent_hash, time_ms)
-        if not transactions and not request.empty_allowed:
+        is_wanted = next_set is not None or self._is_change_due(parent_hash, time_ms)
+        if not (transactions or is_wanted or request.empty_allowed):
             return Built(request.view, None, b"")
         certificate = _encoded(request.parent_certificate)
         hashes = [transaction.wire_hash for transaction in transactions]
         header = Header(
             version=HEADER_VERSION,
-            era=parent.era,
-            epoch=parent.epoch,
+            era=epoch.era,
+            epoch=epoch.number,
             height=height,
             view=request.view,
             parent_hash=parent_hash,
@@ -116,29 +119,32 @@ class Application:
             transaction_count=len(transactions),
             body_bytes=sum(len(transaction.wire) for transaction in transactions),
             parent_certificate_hash=certificate_hash(request.parent_certificate),
-            validator_set_hash=self._validators.hash,
+            validator_set_hash=epoch.validators.hash,
             executed_height=executed,
             state_root=roots[0],
             history_root=roots[1],
-            next_validator_set_hash=ZERO_DIGEST,
-            previous_boundary_hash=(
-                parent_hash if parent.height == 0 else parent.previous_boundary_hash
-            ),
+            next_validator_set_hash=ZERO_DIGEST if next_set is None else next_set.hash,
+            previous_boundary_hash=epoch.base_hash,
         )
-        block = PoolBlock(block_hash(self._chain_id, header), header, certificate, transactions)
+        members = () if next_set is None else next_set.members
+        block = PoolBlock(
+            block_hash(self._chain_id, header), header, certificate, transactions, members
+        )
         block.is_checked = True
         try:
             self._pool.add(block)
         except PoolFull:
             return Built(request.view, None, b"")
-        return Built(request.view, header, b"".join(hashes))
+        return Built(request.view, header, encode(members) if members else b"".join(hashes))
 
     def _choose(self, parent_hash: Digest, time_ms: TimeMs) -> list[DecodedTransaction]:
         ancestors = list(self._pool.ancestors(parent_hash))
-        latest = time_ms + self._parameters.validity_window_ms
+        parameters = self._state.parameters
+        self.pacer.allow(parameters.block_transactions_max)
+        latest = time_ms + parameters.validity_window_ms
         chosen = self._mempool.select(
             self.pacer.limit,
-            self._parameters.block_bytes_max,
+            parameters.block_bytes_max,
             [block.hashes for block in ancestors],
         )
         used = UsedBefore(time_ms, [self._used, *(block.used for block in ancestors)])
@@ -149,11 +155,28 @@ class Application:
             and transaction.pair not in used
         ]
 
-    def has_work(self, tip: Digest, view: View) -> bool:
-        """Tell whether transactions wait that are in no block which may still become final.
+    def _is_change_due(self, parent_hash: Digest, time_ms: TimeMs) -> bool:
+        """Tell whether an empty block would bring forward what waits for a time on the agenda.
 
-        Such blocks are ``tip`` (highest notarized) with its ancestors, and those of this view.
+        A block above the executed head may have done so already.
         """
+        due_ms = self._epochs.due_ms()
+        return (
+            due_ms is not None
+            and due_ms <= time_ms
+            and all(block.header.time_ms < due_ms for block in self._pool.ancestors(parent_hash))
+        )
+
+    def has_work(self, tip: Digest, view: View) -> bool:
+        """Tell whether a block is wanted that is not there yet.
+
+        Either transactions wait that are in no block which may still become final (``tip``, the
+        highest notarized, with its ancestors, and those of this view), or the set shall change.
+        """
+        if self._epochs.next_set(self._executed_height()) is not None:
+            return True
+        if self._is_change_due(tip, self._now_ms()):
+            return True
         alive = {block.block_hash: block.hashes for block in self._pool.ancestors(tip)}
         for block in self._pool:
             if block.header.view >= view:
@@ -168,6 +191,8 @@ class Application:
         if header.time_ms > self._now_ms() + TIME_AHEAD_MS_MAX:
             return Verdict.NOT_YET
         verdict = self._judge_execution(header)
+        if verdict is Verdict.VALID:
+            verdict = self._judge_next_set(header)
         if verdict is Verdict.INVALID:
             return verdict
         try:
@@ -198,10 +223,28 @@ class Application:
         )
         return Verdict.INVALID
 
+    def _judge_next_set(self, header: Header) -> Verdict:
+        """Rule V5: what the block certifies as executed decides whether it closes the epoch."""
+        expected = self._epochs.next_set(header.executed_height)
+        if header.next_validator_set_hash == (ZERO_DIGEST if expected is None else expected.hash):
+            return Verdict.VALID
+        log.warning(
+            "next_set_differs",
+            height=header.height,
+            executed_height=header.executed_height,
+            theirs=header.next_validator_set_hash.hex(),
+            ours=None if expected is None else expected.hash.hex(),
+        )
+        return Verdict.INVALID
+
     async def _assemble(self, request: RequestVerification) -> PoolBlock:
         payload = request.payload
         if payload is None:
             raise BodyMissing
+        if request.header.next_validator_set_hash != ZERO_DIGEST:
+            certificate = _encoded(request.parent_certificate)
+            members = decode_members(payload)
+            return PoolBlock(request.block_hash, request.header, certificate, [], members)
         hashes = _split(payload)
         found: dict[Digest, DecodedTransaction] = {}
         missing: dict[int, Digest] = {}
@@ -225,15 +268,23 @@ class Application:
     def _check(self, block: PoolBlock) -> None:
         unfinished = [above.used for above in self._pool.ancestors(block.header.parent_hash)]
         used = UsedBefore(block.header.time_ms, [self._used, *unfinished])
-        check_body(block.header, block.transactions, self._parameters, used)
+        check_body(block.header, block.transactions, self._state.parameters, used)
+        check_members(block.header, block.next_validators)
         block.is_checked = True
 
 
 def is_payload_of(payload: bytes, header: Header) -> bool:
-    """Tell whether a proposal's payload is the list of transactions that its header commits to.
+    """Tell whether a proposal's payload is what its header commits to.
 
-    The leader signs the header, not the payload: whoever passes a proposal on could change it.
+    That is the next validators in a boundary block, the list of transactions in others. The leader
+    signs the header, not the payload: whoever passes a proposal on could change it.
     """
+    if header.next_validator_set_hash != ZERO_DIGEST:
+        try:
+            check_members(header, decode_members(payload))
+        except LedgerError:
+            return False
+        return True
     return transactions_root(_split(payload)) == header.transactions_root
 
 

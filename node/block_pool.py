@@ -15,6 +15,7 @@ from ledger.block_rules import UsedNonces
 from ledger.errors import InvariantViolation
 from ledger.transaction import DecodedTransaction
 from ledger.types import Digest, Height
+from ledger.validators import Validator
 
 BLOCKS_MAX: Final = 1_280
 """What consensus may know above the finalised block (1,024), and a stretch of a chain on its way.
@@ -36,6 +37,7 @@ class PoolBlock:
         "hashes",
         "header",
         "is_checked",
+        "next_validators",
         "parent_certificate",
         "transactions",
         "used",
@@ -47,12 +49,15 @@ class PoolBlock:
         header: Header,
         parent_certificate: bytes,
         transactions: Sequence[DecodedTransaction],
+        next_validators: tuple[Validator, ...] = (),
     ) -> None:
         self.block_hash = block_hash
         self.header = header
         self.parent_certificate = parent_certificate
-        """Encoded; empty on the child of genesis."""
+        """Encoded; empty on the child of a base."""
         self.transactions = transactions
+        self.next_validators = next_validators
+        """Empty unless this is a boundary block."""
         self.hashes = {transaction.wire_hash for transaction in transactions}
         self.used = UsedNonces(transactions)
         """(sender, nonce) of each transaction."""
@@ -62,7 +67,7 @@ class PoolBlock:
     def to_block(self) -> Block:
         """Return the wire form."""
         wires = [transaction.wire for transaction in self.transactions]
-        return Block(self.header, self.parent_certificate, wires, ())
+        return Block(self.header, self.parent_certificate, wires, self.next_validators)
 
 
 class PoolFull(Exception):

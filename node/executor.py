@@ -18,6 +18,7 @@ import structlog
 
 from consensus.certificates import encoded_signers
 from consensus.types import Certificate
+from ledger.errors import InvariantViolation
 from ledger.state import State
 from ledger.transition import BlockExecution, BlockOutcome
 from ledger.votes import Round
@@ -25,6 +26,7 @@ from node.block_pool import PoolBlock
 from node.writer import Writer
 from storage.chain_store import ChainStore
 from storage.kv import KeyValueStore
+from storage.schedule_store import ScheduleStore
 from storage.vote_store import VoteStore
 
 SLICE_SECONDS: Final = 0.004
@@ -44,6 +46,7 @@ class Executor:
         self,
         chain: ChainStore,
         votes: VoteStore,
+        schedules: ScheduleStore,
         store: KeyValueStore,
         state: State,
         writer: Writer,
@@ -54,6 +57,7 @@ class Executor:
         """Loop time spent on execution and on filling batches."""
         self._chain = chain
         self._votes = votes
+        self._schedules = schedules
         self._store = store
         self._writer = writer
         self._queue: deque[tuple[PoolBlock, Certificate | None]] = deque()
@@ -73,12 +77,14 @@ class Executor:
             await self._wake.wait()
             while self._queue:
                 block, certificate = self._queue.popleft()
+                _check_closing(block, certificate)
                 outcome = await self._execute(block)
                 started = time.perf_counter()
                 batch = self._store.batch()
                 self._chain.add_finalized(
                     batch, block.block_hash, block.to_block(), outcome, certificate
                 )
+                self._schedules.add(batch, outcome)
                 header = block.header
                 self._votes.prune(batch, Round(header.era, header.epoch, header.view))
                 self.seconds_total += time.perf_counter() - started
@@ -89,7 +95,10 @@ class Executor:
 
     async def _execute(self, block: PoolBlock) -> BlockOutcome:
         execution = BlockExecution(
-            self.state, block.header, encoded_signers(block.parent_certificate)
+            self.state,
+            block.header,
+            encoded_signers(block.parent_certificate),
+            block.next_validators or None,
         )
         started = time.perf_counter()
         apply = execution.apply
@@ -111,3 +120,14 @@ class Executor:
                 self.seconds_total += time.perf_counter() - started
                 await asyncio.sleep(0)
                 started = time.perf_counter()
+
+
+def _check_closing(block: PoolBlock, certificate: Certificate | None) -> None:
+    """Demand the finalization of a boundary block itself: whoever is behind is shown it for ever.
+
+    Nothing is built on a boundary block in its epoch, so nothing else can have made it final.
+    """
+    if block.next_validators and certificate is None:
+        raise InvariantViolation(
+            "closing_kept", f"boundary block {block.header.height} has no finalization of its own"
+        )

@@ -30,6 +30,7 @@ from ledger.transaction import DecodedTransaction, wire_hash
 from ledger.types import ZERO_DIGEST, Digest, Height
 from ledger.votes import VoteKind
 from node.block_pool import BlockPool, PoolBlock, PoolFull
+from node.epochs import check_members
 from node.intake import Intake
 from p2p.errors import RequestError
 from p2p.messages import (
@@ -115,6 +116,8 @@ class Fetcher:
         self._wait_executed = wait_executed
         self._verify_certificate = verify_certificate
         self._penalise = penalise
+        self._boundary = Height(0)
+        """Latest boundary block that was fetched."""
 
     # ------------------------------------------------------------------ transactions of a proposal
 
@@ -227,6 +230,8 @@ class Fetcher:
                 return first
             for block in blocks:
                 self._keep(await self._check_body(block))
+                if block.block.next_validators:
+                    self._boundary = block.block.header.height
             self._post(Received(peer, CertificateMessage((certificate,))))
             return Height(first + len(blocks))
         except (BadAnswer, LedgerError) as error:
@@ -236,10 +241,14 @@ class Fetcher:
             return first
 
     async def _has_room(self, first: Height) -> bool:
-        """Wait until execution is near ``first``; False if it does not come near in time."""
+        """Wait until execution is near ``first``; False if it does not come near in time.
+
+        What follows a boundary block is proven by the set that it opens, so it has to be executed.
+        """
+        near = max(first - EXECUTION_BACKLOG_MAX, self._boundary)
         try:
             async with asyncio.timeout(BACKLOG_TIMEOUT_S):
-                await self._wait_executed(Height(first - EXECUTION_BACKLOG_MAX - 1))
+                await self._wait_executed(Height(near - 1))
         except TimeoutError:
             return False
         return True
@@ -261,6 +270,8 @@ class Fetcher:
                 height = block.block.header.height
                 if height != first + len(blocks):
                     raise BadAnswer(f"height {height}, expected {first + len(blocks)}")
+                if blocks and blocks[-1].block.next_validators:
+                    raise BadAnswer(f"block {height} lies beyond the end of the epoch")
                 if blocks and block.block.header.parent_hash != blocks[-1].block_hash:
                     raise BadAnswer(f"block {height} does not extend the one before it")
                 blocks.append(block)
@@ -284,6 +295,7 @@ class Fetcher:
         """Recompute everything that the header commits to."""
         block = _decode_block(data)
         header = block.header
+        check_members(header, block.next_validators)
         certificate_hash = ZERO_DIGEST
         if block.parent_certificate:
             certificate_hash = Digest(sha256(block.parent_certificate).digest())
@@ -303,7 +315,13 @@ class Fetcher:
             return known
         block = whole.block
         transactions = await self._intake.decode_verified(block.transactions)
-        return PoolBlock(whole.block_hash, block.header, block.parent_certificate, transactions)
+        return PoolBlock(
+            whole.block_hash,
+            block.header,
+            block.parent_certificate,
+            transactions,
+            block.next_validators,
+        )
 
     def _keep(self, block: PoolBlock) -> None:
         if block.header.height <= self._executed_height():

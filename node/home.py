@@ -5,6 +5,8 @@
     HOME/config.toml          settings of this node (``node.config``)
     HOME/genesis.json         the network's genesis, the same on every node
     HOME/keys/validator.pem   consensus key; absent on an observer
+    HOME/keys/validator-next.pem   the key that follows it, while keys are being rotated
+    HOME/keys/reporter.pem    key of the account that reports evidence; optional
     HOME/keys/node.pem, node.crt, ca.crt   identity of the channel to other nodes
     HOME/data/                the database
     HOME/signer.json          which database signed here last; kept apart on purpose
@@ -29,10 +31,12 @@ from ledger.crypto import SigningKey
 from ledger.errors import LedgerError
 from ledger.genesis import Genesis, chain_id, genesis_block, parse_genesis
 from ledger.history import History
+from ledger.records import VALIDITY_WINDOW_MS_MAX
 from ledger.state import State
 from ledger.transaction import decode_transaction
 from ledger.transition import execute_genesis
-from ledger.types import Digest
+from ledger.types import Digest, Epoch
+from ledger.validators import Validator, ValidatorSet
 from mbi.keyfiles import read_key, read_passphrase_file
 from node.block_pool import PoolBlock
 from node.config import NodeConfig
@@ -40,18 +44,31 @@ from node.errors import HomeError
 from p2p.config import NetworkConfig, PeerConfig
 from p2p.identity import load_identity
 from storage.chain_store import ChainStore, ExecutedBlock
+from storage.evidence_store import EvidenceStore
 from storage.leveldb import LevelDBStore
 from storage.metadata import create_database, open_database
+from storage.schedule_store import ScheduleStore
 from storage.state_store import StateStore
 from storage.vote_store import VoteStore
 
 NONCE_BYTES: Final = 16
 VALIDATOR_KEY: Final = "keys/validator.pem"
+NEXT_VALIDATOR_KEY: Final = "keys/validator-next.pem"
+REPORTER_KEY: Final = "keys/reporter.pem"
 NODE_KEY: Final = "keys/node.pem"
 NODE_CERTIFICATE: Final = "keys/node.crt"
 CA: Final = "keys/ca.crt"
 DATA: Final = "data"
 MARKER: Final = "signer.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A node's place in a validator set."""
+
+    index: int
+    key: SigningKey
+    """Signs its votes."""
 
 
 @dataclass(slots=True)
@@ -65,11 +82,17 @@ class OpenHome:
     store: LevelDBStore
     chain: ChainStore
     votes: VoteStore
+    schedules: ScheduleStore
+    evidence: EvidenceStore
     state: State
     used: UsedNonces
     """(sender, nonce) pairs of the executed blocks within the validity window."""
-    validator_key: SigningKey | None
-    """None on an observer."""
+    validator_keys: tuple[SigningKey, ...]
+    """None of them on an observer; two while keys are being rotated."""
+    reporter_key: SigningKey | None
+    """Of the account that reports evidence, if this node has it."""
+    node_id: PeerId
+    """Key of its channel."""
     quarantine: str | None
     """Why this node must not vote yet."""
 
@@ -89,19 +112,37 @@ class OpenHome:
             genesis_hash=self.chain_id,
         )
 
+    def seat_in(self, validators: ValidatorSet) -> Seat | None:
+        """Return this node's place in a set; None if it only observes the epoch of this set.
+
+        A key that was put into the home after the start is found when the set names it.
+        """
+        index = validators.index_of_node(self.node_id)
+        if index is None:
+            return None
+        consensus_key = validators[index].consensus_key
+        key = _find_key(self.validator_keys, consensus_key)
+        if key is None:
+            self.validator_keys = _validator_keys(self.config, self.genesis)
+            key = _find_key(self.validator_keys, consensus_key)
+        return None if key is None else Seat(index, key)
+
     def restore(self) -> Restored:
         """Return what consensus knew before the restart."""
-        return self.votes.restore(nonce=secrets.token_bytes(NONCE_BYTES))
+        return self.votes.restore(nonce=new_nonce())
 
-    def unfinished_blocks(self, count: int) -> list[PoolBlock]:
-        """Return the newest blocks stored above the head; they were verified before."""
-        newest = sorted(self.chain.unfinished(), key=lambda block: block.header.view)[-count:]
+    def unfinished_blocks(self, epoch: Epoch, count: int) -> list[PoolBlock]:
+        """Return the newest blocks of an epoch stored above the head; they were verified before."""
+        blocks = [block for block in self.chain.unfinished() if block.header.epoch == epoch]
+        newest = sorted(blocks, key=lambda block: block.header.view)[-count:]
         return [self._pool_block(block) for block in newest]
 
     def _pool_block(self, block: Block) -> PoolBlock:
         digest = block_hash(self.chain_id, block.header)
         transactions = [decode_transaction(self.chain_id, wire) for wire in block.transactions]
-        return PoolBlock(digest, block.header, block.parent_certificate, transactions)
+        return PoolBlock(
+            digest, block.header, block.parent_certificate, transactions, block.next_validators
+        )
 
     def close(self) -> None:
         """Release the database."""
@@ -156,8 +197,10 @@ def open_home(config: NodeConfig) -> OpenHome:
     home = config.home
     genesis = read_genesis(home)
     identity = chain_id(genesis)
-    key = _validator_key(config, genesis)
-    _check_node_key(config, genesis, key)
+    keys = _validator_keys(config, genesis)
+    reporter = config.home / REPORTER_KEY
+    reporter_key = SigningKey.from_seed(read_key(reporter, None)) if reporter.exists() else None
+    node_id = _node_id(config)
     store, session = open_database(home / DATA, home / MARKER, identity)
     try:
         chain = ChainStore(store, identity)
@@ -165,6 +208,8 @@ def open_home(config: NodeConfig) -> OpenHome:
         history = History.load(chain.head().height + 1, states.history_page)
         state = State.load(identity, states, states.records(), history)
         _check_head(chain.head(), state)
+        members = state.validators.members
+        _check_seat(config, members, keys, node_id, is_behind=session.quarantine is not None)
         genesis_block = chain.require_executed(0)
         return OpenHome(
             config=config,
@@ -174,9 +219,13 @@ def open_home(config: NodeConfig) -> OpenHome:
             store=store,
             chain=chain,
             votes=VoteStore(store, chain),
+            schedules=ScheduleStore(store),
+            evidence=EvidenceStore(store),
             state=state,
-            used=_used_nonces(chain, genesis, identity),
-            validator_key=key,
+            used=_used_nonces(chain, identity),
+            validator_keys=keys,
+            reporter_key=reporter_key,
+            node_id=node_id,
             quarantine=session.quarantine,
         )
     except BaseException:
@@ -184,39 +233,63 @@ def open_home(config: NodeConfig) -> OpenHome:
         raise
 
 
-def _validator_key(config: NodeConfig, genesis: Genesis) -> SigningKey | None:
-    path = config.home / VALIDATOR_KEY
-    if not path.exists():
-        return None
+def new_nonce() -> bytes:
+    """Return fresh random bytes that prove an answer to be of this start."""
+    return secrets.token_bytes(NONCE_BYTES)
+
+
+def _find_key(keys: tuple[SigningKey, ...], public_key: bytes) -> SigningKey | None:
+    return next((key for key in keys if key.public_key == public_key), None)
+
+
+def _validator_keys(config: NodeConfig, genesis: Genesis) -> tuple[SigningKey, ...]:
+    paths = [config.home / name for name in (VALIDATOR_KEY, NEXT_VALIDATOR_KEY)]
     passphrase = None
     if config.passphrase_file is not None:
         passphrase = read_passphrase_file(config.passphrase_file)
-    key = SigningKey.from_seed(read_key(path, passphrase, demand_encryption=not genesis.dev))
-    if all(validator.consensus_key != key.public_key for validator in genesis.validators):
-        raise HomeError(
-            f"{path}: public key {key.public_key.hex()} is no validator of this genesis; remove "
-            "the file to run as an observer, or use the key that was registered"
-        )
-    return key
+    return tuple(
+        SigningKey.from_seed(read_key(path, passphrase, demand_encryption=not genesis.dev))
+        for path in paths
+        if path.exists()
+    )
 
 
-def _check_node_key(config: NodeConfig, genesis: Genesis, key: SigningKey | None) -> None:
-    """Refuse a channel key that is another node's, or not the one registered for this validator."""
+def _node_id(config: NodeConfig) -> PeerId:
+    """Return the key of the channel; refuse one that is also a peer's."""
     path = config.home / NODE_KEY
-    node_key = load_identity(path, config.home / NODE_CERTIFICATE, config.home / CA).node_id
+    node_id = load_identity(path, config.home / NODE_CERTIFICATE, config.home / CA).node_id
     for index, peer in enumerate(config.p2p.peers):
-        if peer.node_id == node_key:
+        if peer.node_id == node_id:
             raise HomeError(
-                f"{path}: key {node_key.hex()} is also that of p2p.peers[{index}] ({peer.name}); "
+                f"{path}: key {node_id.hex()} is also that of p2p.peers[{index}] ({peer.name}); "
                 "every node needs a key of its own"
             )
-    for validator in genesis.validators:
-        is_ours = key is not None and validator.consensus_key == key.public_key
-        if is_ours != (bytes(validator.node_key) == node_key):
+    return node_id
+
+
+def _check_seat(
+    config: NodeConfig,
+    members: tuple[Validator, ...],
+    keys: tuple[SigningKey, ...],
+    node_id: PeerId,
+    *,
+    is_behind: bool,
+) -> None:
+    """Refuse half of a member: its consensus key without its node key, or the reverse.
+
+    A node that lost its database (``is_behind``) may begin in an epoch for which it had another
+    consensus key, which it need not keep for ever.
+    """
+    for member in members:
+        is_ours = _find_key(keys, member.consensus_key) is not None
+        if is_behind and not is_ours:
+            continue
+        if is_ours != (bytes(member.node_key) == node_id):
             raise HomeError(
-                f"{path}: node key {node_key.hex()} and the key in {VALIDATOR_KEY} do not belong "
-                f"to one validator; {validator.name} is registered with node key "
-                f"{validator.node_key.hex()}"
+                f"{config.home / NODE_KEY}: node key {node_id.hex()} and the keys in "
+                f"{VALIDATOR_KEY} and {NEXT_VALIDATOR_KEY} do not belong to one validator; "
+                f"{member.name} votes with consensus key {member.consensus_key.hex()} and node key "
+                f"{member.node_key.hex()}"
             )
 
 
@@ -229,10 +302,13 @@ def _check_head(head: ExecutedBlock, state: State) -> None:
         )
 
 
-def _used_nonces(chain: ChainStore, genesis: Genesis, identity: Digest) -> UsedNonces:
-    """Rebuild the window of used (sender, nonce) pairs from the blocks it covers."""
+def _used_nonces(chain: ChainStore, identity: Digest) -> UsedNonces:
+    """Rebuild the window of used (sender, nonce) pairs from the blocks it covers.
+
+    The longest window that any parameters allow: the present one may have been longer before.
+    """
     head = chain.head()
-    window_ms = genesis.parameters.validity_window_ms
+    window_ms = VALIDITY_WINDOW_MS_MAX
     used = UsedNonces()
     first = head.height
     for executed in chain.executed_blocks(0, head.height, reverse=True):

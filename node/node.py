@@ -16,7 +16,7 @@ from typing import Final
 import structlog
 
 from consensus.certificates import verify_certificate
-from consensus.config import EngineConfig
+from consensus.config import EngineConfig, Restored
 from consensus.effects import (
     Effect,
     FetchBlock,
@@ -31,6 +31,7 @@ from consensus.effects import (
     Store,
 )
 from consensus.inputs import (
+    EpochOpened,
     Executed,
     PeerConnected,
     PeerDisconnected,
@@ -39,24 +40,25 @@ from consensus.inputs import (
     Verified,
     WorkChanged,
 )
-from consensus.leader import leader_order
 from consensus.replica import Replica
 from consensus.timing import Timing
 from consensus.types import Certificate, ConsensusMessage, Proposal
 from ledger.crypto import verify
 from ledger.transition import BlockOutcome
-from ledger.types import Digest, Epoch, Era, Height
+from ledger.types import Digest, Height
 from ledger.validators import ValidatorSet
 from ledger.votes import Vote
 from node.application import Application, is_payload_of
 from node.block_pool import BLOCKS_MAX, BlockPool, PoolBlock
 from node.clock import now_ms
 from node.driver import Driver, Tasks
+from node.epochs import Epochs
 from node.errors import FatalError
+from node.evidence import EvidenceDesk
 from node.executor import Executor
 from node.fetch import Fetcher
 from node.forensics import write_bundle
-from node.home import OpenHome
+from node.home import OpenHome, new_nonce
 from node.intake import Intake, Lookup
 from node.mempool import Mempool
 from node.metrics import Metrics
@@ -67,9 +69,11 @@ from node.stages import StageClock
 from node.telemetry import Telemetry
 from node.verifier import Verifier
 from node.writer import Writer
-from p2p.messages import Message, Priority, Request, TransactionBatch
+from p2p.config import PeerConfig
+from p2p.messages import EvidenceMessage, Message, Priority, Request, TransactionBatch
 from p2p.network import Network
 from p2p.peers import PeerInfo
+from storage.evidence_store import Evidence
 
 REGOSSIP_INTERVAL_S: Final = 1.0
 """Transactions that wait longer are sent again: the first time a connection may have been down."""
@@ -84,7 +88,7 @@ log = structlog.get_logger("node")
 
 
 class Node:
-    """One node: validator if it has a validator key, observer otherwise."""
+    """One node: validator in the epochs whose set has its keys, observer in the others."""
 
     def __init__(self, home: OpenHome, metrics: Metrics) -> None:
         """Wire everything; nothing runs before :meth:`run`."""
@@ -94,19 +98,22 @@ class Node:
         self.chain_id = chain_id
         self.chain = home.chain
         self.metrics = metrics
-        self.validators = ValidatorSet(genesis.validators)
+        self.epochs = Epochs(home.chain, home.schedules, home.state)
         self.halted: str | None = None
         self.verifier = Verifier()
         self.writer = Writer(home.store, metrics.node.storage_write_seconds.observe)
         weights = {organisation.id: organisation.weight for organisation in genesis.organisations}
         self.mempool = Mempool(weights)
         self.pool = BlockPool(lambda digest, height: self.driver.engine.needs(digest, height))
-        self.executor = Executor(home.chain, home.votes, home.store, home.state, self.writer)
+        self.executor = Executor(
+            home.chain, home.votes, home.schedules, home.store, home.state, self.writer
+        )
         self.used = home.used
         self.progress = Progress(home.chain)
-        order = leader_order(chain_id, Era(0), Epoch(0), self.validators)
-        self.participation = ParticipationLog(self.validators, order)
+        self.participation = ParticipationLog(chain_id, self.epochs.present)
+        self._configured_peers = home.network_config().peers
         self.network = Network(home.network_config(), self)
+        self._list_members()
         self.intake = Intake(
             chain_id,
             self.mempool,
@@ -130,9 +137,9 @@ class Node:
             penalise=self._penalise,
         )
         self.application = Application(
-            genesis,
             chain_id,
-            self.validators,
+            self.epochs,
+            home.state,
             mempool=self.mempool,
             pool=self.pool,
             used=self.used,
@@ -142,34 +149,83 @@ class Node:
             now_ms=now_ms,
         )
         self.server = Server(self.pool, self.chain)
-        self.driver = Driver(self._make_engine(), self, self._watch)
+        self.evidence = EvidenceDesk(
+            chain_id,
+            home.evidence,
+            self.epochs,
+            home.state,
+            home.reporter_key,
+            keep=self._keep_evidence,
+            pass_on=self._pass_evidence_on,
+            submit=lambda wire: self._start(wire, lambda: self._submit(wire)),
+            penalise=self._penalise,
+        )
+        self.driver = Driver(self._make_replica(), self, self._watch)
         self.telemetry = Telemetry(self, metrics)
         self._stages = StageClock(metrics.consensus)
         self._told_work = False
         self._worked_view = self.driver.engine.view
         self._tasks: Tasks | None = None
 
-    def _make_engine(self) -> Replica:
-        home = self.home
-        key = home.validator_key
-        consensus = home.config.consensus
-        config = EngineConfig(
+    @property
+    def validators(self) -> ValidatorSet:
+        """The set of the present epoch."""
+        return self.epochs.present.validators
+
+    def _engine_config(self) -> EngineConfig:
+        """Return the configuration of an engine for the present epoch."""
+        epoch, consensus = self.epochs.present, self.home.config.consensus
+        seat = self.home.seat_in(epoch.validators)
+        return EngineConfig(
             chain_id=self.chain_id,
-            validators=self.validators,
-            me=None if key is None else self.validators.index_of_key(key.public_key),
-            base=home.genesis_header,
+            validators=epoch.validators,
+            me=None if seat is None else seat.index,
+            base=epoch.base,
             timing=Timing(
                 min_block_interval_ms=consensus.min_block_interval_ms,
                 idle_ms=consensus.idle_beat_ms,
             ),
-            sign=None if key is None else key.sign,
+            sign=None if seat is None else seat.key.sign,
             verify=verify,
+            era=epoch.era,
+            epoch=epoch.number,
         )
-        blocks = home.unfinished_blocks(BLOCKS_MAX)
+
+    def _make_replica(self) -> Replica:
+        """Go on where this node stopped: a head that is a boundary block opens the next epoch."""
+        blocks = self.home.unfinished_blocks(self.epochs.present.number, BLOCKS_MAX)
         for block in blocks:
             self.pool.add(block)
         headers = tuple(block.header for block in blocks)
-        return Replica(config, replace(home.restore(), blocks=headers))
+        restored = replace(self.home.restore(), blocks=headers, closings=self.epochs.closings())
+        return Replica(self._engine_config(), restored)
+
+    def _open_epoch(self, closing: Certificate) -> None:
+        """Begin the epoch that a durable boundary block has opened."""
+        epoch = self.epochs.present
+        self.participation.enter(epoch)
+        config = self._engine_config()
+        restored = Restored(
+            finalized=epoch.base, sign_floor=self.home.votes.sign_floor(), nonce=new_nonce()
+        )
+        log.info(
+            "epoch_opened",
+            epoch=epoch.number,
+            base_height=epoch.base.height,
+            validators=[member.name for member in epoch.validators],
+            voting=config.me is not None,
+        )
+        self.driver.post(EpochOpened(config, restored, closing))
+
+    def _list_members(self) -> None:
+        """Let members of the present set and of scheduled ones connect, whoever is configured."""
+        listed = {peer.node_id for peer in self._configured_peers}
+        members = (
+            PeerConfig(name, PeerId(node_key), "", None)
+            for node_key, name in self.epochs.members_ahead().items()
+            if node_key not in listed
+        )
+        self.network.update_peers((*self._configured_peers, *members))
 
     # ------------------------------------------------------------------ life
 
@@ -216,6 +272,9 @@ class Node:
             ]
             if stale:
                 self.network.gossip(stale)
+            self.evidence.report_due()
+            # What waits for a time on the agenda makes no noise when the time has come.
+            self._work_changed()
 
     # ---------------------------------------------------------------- port of the driver (Outside)
 
@@ -272,13 +331,8 @@ class Node:
             self.executor.enqueue(block, effect.certificate if digest == certified else None)
 
     def report_evidence(self, effect: ReportEvidence) -> None:
-        """Log and count; what follows on chain is for governance."""
-        log.error(
-            "equivocation",
-            validator=effect.first.voter,
-            view=effect.first.view,
-            kinds=[effect.first.kind.name, effect.second.kind.name],
-        )
+        """Count it, tell everyone, and have it reported on chain."""
+        self.evidence.found(effect.first, effect.second, self._place())
         self.metrics.consensus.evidence.labels(kind=effect.second.kind.name.lower()).inc()
 
     def penalise(self, effect: Penalise) -> None:
@@ -300,6 +354,8 @@ class Node:
         if pending:
             others = [other for other in self.network.connected() if other != peer]
             self.network.gossip(pending, exclude=others)
+        for evidence, _ in self.evidence.unreported():
+            self.network.send(peer, EvidenceMessage(*evidence), priority=Priority.CONSENSUS)
 
     def on_disconnected(self, peer: PeerId) -> None:
         """Tell consensus."""
@@ -320,6 +376,8 @@ class Node:
                 self._penalise(peer, "payload_mismatch")
                 return
             self.driver.post(Received(peer, message))
+        elif isinstance(message, EvidenceMessage):
+            self.evidence.receive(peer, message, self._place())
 
     # ------------------------------------------------------------------ steps
 
@@ -330,6 +388,9 @@ class Node:
         header = block.header
         time_ms = now_ms()
         self.participation.add(header, certificate)
+        opens_epoch = bool(block.next_validators)
+        if self.epochs.executed(header, outcome, is_boundary=opens_epoch):
+            self._list_members()
         self.used.add_block(header.time_ms, block.transactions)
         waits_s = self.mempool.finalized(block.transactions, time_ms)
         self.pool.executed(header.height)
@@ -337,6 +398,8 @@ class Node:
         self.telemetry.block(block, outcome, waits_s)
         self.network.height = header.height
         self.driver.post(Executed(header.height))
+        if opens_epoch and certificate is not None:
+            self._open_epoch(certificate)
         self._work_changed()
 
     def _watch(self, effects: list[Effect]) -> None:
@@ -368,7 +431,27 @@ class Node:
         return None if location is None else location.height
 
     def _verify_certificate(self, certificate: Certificate) -> None:
-        verify_certificate(certificate, self.chain_id, self.validators, Era(0), Epoch(0), verify)
+        epoch = self.epochs.present
+        verify_certificate(
+            certificate, self.chain_id, epoch.validators, epoch.era, epoch.number, verify
+        )
+
+    def _place(self) -> int:
+        """Return this node's place in the present set; observers come last."""
+        me = self.driver.engine.config.me
+        return self.validators.size if me is None else me
+
+    def _keep_evidence(self, evidence: Evidence) -> None:
+        batch = self.home.store.batch()
+        self.home.evidence.add(batch, evidence)
+        self._start(evidence, lambda: self.writer.write(batch, sync=False))
+
+    def _pass_evidence_on(self, message: EvidenceMessage, source: PeerId | None) -> None:
+        exclude = () if source is None else (source,)
+        self.network.broadcast(message, priority=Priority.CONSENSUS, exclude=exclude)
+
+    async def _submit(self, wire: bytes) -> None:
+        await self.intake.submit([wire])
 
     def _penalise(self, peer: PeerId, reason: str) -> None:
         self.network.penalise(peer, reason, PENALTY_POINTS)

@@ -27,6 +27,12 @@ class BlockPacer:
         self._transactions_max = transactions_max
         self.limit = transactions_max
 
+    def allow(self, transactions_max: int) -> None:
+        """Take over a new largest number of transactions of the network."""
+        if transactions_max != self._transactions_max:
+            self._transactions_max = transactions_max
+            self.limit = min(self.limit, transactions_max)
+
     def observe(self, seconds: float) -> None:
         """Take note of how long a block took from its proposal to its notarization."""
         if seconds > SLOW_SECONDS:

@@ -33,6 +33,9 @@ class StageClock:
         Returns how long the view that was left had taken since its proposal, None if none was left.
         """
         now_s = time.monotonic()
+        if view < self._view:  # the views of a new epoch
+            self._proposed_s.clear()
+            self._view = view
         for effect in effects:
             if isinstance(effect, RequestProposal):
                 self._start(effect.view, now_s)

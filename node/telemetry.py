@@ -84,10 +84,11 @@ class Telemetry:
         metrics.halted.set(int(any(status.shortfall) or status.halted is not None))
         records = zip(node.validators, node.participation.records(), strict=True)
         for validator, record in records:
-            growth = self._growth(("missed", validator.name), record.missed)
+            key = validator.consensus_key.hex()
+            growth = self._growth(("missed", key), record.missed)
             metrics.missed.labels(validator.name).inc(growth)
             metrics.views.labels("nullified").inc(growth)
-            growth = self._growth(("proposed", validator.name), record.proposed)
+            growth = self._growth(("proposed", key), record.proposed)
             metrics.views.labels("notarized").inc(growth)
 
     def _refresh_p2p(self) -> None:
@@ -123,10 +124,13 @@ class Telemetry:
                 metrics.dropped.labels(reason).inc(growth)
 
     def _growth(self, name: tuple[str, ...], total: float) -> float:
-        """Return by how much a running total has grown since the last scrape."""
+        """Return by how much a running total has grown since the last scrape.
+
+        The counts of a validator that left the set begin anew when it comes back.
+        """
         before = self._counted.get(name, 0.0)
         self._counted[name] = total
-        return total - before
+        return total - before if total >= before else total
 
 
 def spare_validators(validators: ValidatorSet, connected: Iterable[int]) -> int:

@@ -39,10 +39,6 @@ class EvidenceStore:
     def __init__(self, store: KeyValueStore) -> None:
         self._store = store
 
-    def holds(self, vote: Vote) -> bool:
-        """Tell whether there is a proof against the voter of this vote, of the same epoch."""
-        return self._store.get(evidence_key(vote.era, vote.epoch, vote.voter)) is not None
-
     def add(self, batch: Batch, evidence: Evidence) -> None:
         """Add a proof that was verified; it takes the place of one of the same voter and epoch."""
         vote = evidence.first
