@@ -439,8 +439,10 @@ class Driven:
         self.effects = effects
         return effects
 
-    def restart(self, *, finalized: Block | None = None, lose_unsynced: bool = False) -> Driven:
-        """Return a new engine over what this one has on disk, with this executed head."""
+    def restart(
+        self, *, finalized: Block | None = None, lose_unsynced: bool = False, **changes: Any
+    ) -> Driven:
+        """Return a new replica over what this one has on disk, with this executed head."""
         proposals = [*self.disk.proposals, *self.offered]
         headers = {block_hash(CHAIN_ID, p.header): p.header for p in proposals}
         restored = Restored(
@@ -453,6 +455,7 @@ class Driven:
             ),
             blocks=tuple(headers[digest] for digest in self.disk.blocks if digest in headers),
             proposals=tuple(self.disk.proposals),
+            **changes,
         )
         return Driven(self.net, self.me, restored=restored, connect=(), start_ms=5_000)
 
