@@ -26,6 +26,7 @@ _COMMANDS = {
     "validators": "mbi.cli.queries:validators",
     "tx": "mbi.cli.tx:tx",
     "bench": "mbi.cli.bench:bench",
+    "drill": "mbi.cli.drill:drill",
     "audit": "mbi.cli.audit:audit",
     "wait": "mbi.cli.tools:wait",
     "doctor": "mbi.cli.tools:doctor",
