@@ -25,6 +25,7 @@ from consensus.replica import CLOSINGS_KEPT, HELD_BACK_MAX
 from consensus.types import (
     Certificate,
     CertificateMessage,
+    ConsensusMessage,
     GetCertificates,
     GetProposal,
     Proposal,
@@ -120,10 +121,9 @@ class TestSwitch:
         node = change.node(change.before.leader(4))
         change.finish(node)
         change.switch(node)
+        others = change.before.others(change.before.leader(4))
         greeted = {e.peer for e in node.all_of(Send) if isinstance(e.message, Status)}
-        assert greeted == {
-            change.before.peer(i) for i in change.before.others(change.before.leader(4))
-        }
+        assert greeted == {change.before.peer(i) for i in others}
         assert {status.epoch for status in node.sent(Status)} == {1}
 
     def test_work_that_waits_is_known_to_the_new_engine(self) -> None:
@@ -251,7 +251,7 @@ class TestStragglers:
     def test_the_answer_brings_them_over(self) -> None:
         """Bug 43: the straggler has not even seen the proposal."""
         change = Change()
-        node, straggler = change.switched(), change.node(change.before.leader(3))
+        node, straggler = change.switched(), change.node(None)
         status = straggler.core.status(b"")
         node.feed(Received(change.before.peer(change.before.leader(3)), status))
         [answer] = node.sent(CertificateMessage)
@@ -263,7 +263,7 @@ class TestStragglers:
         change = Change()
         node = change.switched()
         source = change.before.leader(2)
-        messages = {
+        messages: dict[str, ConsensusMessage] = {
             "status": Status(b"", ERA, Epoch(0), View(1), Height(0), None, None, None),
             "proposal": change.before.proposal(change.before.block(2)),
             "get proposal": GetProposal(Epoch(0), View(1)),
