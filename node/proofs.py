@@ -1,56 +1,176 @@
-"""Makes proof bundles from the chain on disk (``ledger.proof`` says what they contain)."""
+"""Makes proof files from the chain on disk (``consensus.light.proofs`` says what they contain).
+
+Everything in a file is final, so what was once read stays true: the changes of the validator set
+are kept in their encoded form, and each is read from disk once.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-from consensus.certificates import encode_certificate
+from consensus.light import SetChange
+from consensus.light.proofs import make_proof
 from consensus.types import Certificate
 from ledger.block import Header
-from ledger.proof import make_transaction_bundle
+from ledger.encoding import encode
+from ledger.errors import InvariantViolation
+from ledger.proof import Claim, StateClaim, make_transaction_claim
 from ledger.state import State
-from ledger.types import Digest, Height
-from storage.chain_store import ChainStore
+from ledger.state_proof import StateProof
+from ledger.types import ZERO_DIGEST, Digest, Height
+from storage.chain_store import ChainStore, ExecutedBlock
 
 CERTIFIED_HEADERS_MAX: Final = 256
 """Certified headers looked at; the first or second one nearly always covers the block."""
 
-
-def transaction_proof(chain: ChainStore, state: State, transaction_id: Digest) -> bytes | None:
-    """Return the encoded bundle of a final transaction.
-
-    None if the transaction is not final, or if no certified header has executed its block yet.
-    """
-    location = chain.transaction(transaction_id)
-    if location is None:
-        return None
-    covering = covering_header(chain, location.height)
-    block = chain.block(location.height)
-    if covering is None or block is None:
-        return None
-    header, certificate = covering
-    return make_transaction_bundle(
-        block.header,
-        block.transactions,
-        chain.receipts(location.height),
-        location.index,
-        Digest(chain.require_executed(location.height).state_root),
-        state.history_path(header.executed_height + 1, location.height),
-        header,
-        encode_certificate(certificate),
-    )
+SAME_STATE_MAX: Final = 64
+"""Heights searched downwards for one with the same state that a header covers already."""
 
 
-def covering_header(chain: ChainStore, height: Height) -> tuple[Header, Certificate] | None:
-    """Return the first certified header whose ``history_root`` covers a height."""
-    after = height + 1
-    for _ in range(CERTIFIED_HEADERS_MAX):
-        found = chain.first_certified_at_or_after(after)
-        if found is None:
+class KeyProof(NamedTuple):
+    """What the state holds under a key now; provable once a header covers the height."""
+
+    key: bytes
+    height: Height
+    state_root: Digest
+    proof: StateProof
+
+
+class Opening(NamedTuple):
+    """The block that opened an epoch: what a verifier trusts as a checkpoint."""
+
+    epoch: int
+    height: Height
+    block_hash: Digest
+
+
+class Prover:
+    """Answers with proof files; None where no certified header covers the block yet."""
+
+    def __init__(self, chain: ChainStore, chain_id: Digest) -> None:
+        self._chain = chain
+        self._chain_id = chain_id
+        self._changes: list[bytes] = []
+        """Encoded set changes by epoch; all of them together fit into one file's limit."""
+        self._openings = [Opening(0, Height(0), Digest(chain.require_executed(0).block_hash))]
+
+    def transaction(
+        self, state: State, transaction_id: Digest, *, newest: bool = False
+    ) -> bytes | None:
+        """Return the proof of a final transaction and its outcome.
+
+        The first certified header that covers its block makes the smallest file; ``newest`` takes
+        the last one, so that the file passes through all checkpoints up to now.
+        """
+        location = self._chain.transaction(transaction_id)
+        if location is None:
             return None
-        certified, certificate = found
-        header = chain.require_executed(certified).header
-        if header.executed_height >= height:
-            return header, certificate
-        after = certified + 1
-    return None
+        covering = self._covering(location.height, newest=newest)
+        block = self._chain.block(location.height)
+        if covering is None or block is None:
+            return None
+        executed = self._chain.require_executed(location.height)
+        claim = make_transaction_claim(
+            block.transactions,
+            self._chain.receipts(location.height),
+            location.index,
+            Digest(executed.state_root),
+        )
+        return self._file(state, executed, covering, claim)
+
+    def key(self, state: State, key: bytes) -> KeyProof:
+        """Return what the state holds under a key now, for ``key_file``."""
+        return KeyProof(key, state.height, state.root, state.prove(key))
+
+    def key_file(self, state: State, found: KeyProof) -> bytes | None:
+        """Return the proof file of what the state held under a key."""
+        height = found.height
+        for _ in range(SAME_STATE_MAX):
+            executed = self._chain.executed(height)
+            if executed is None or executed.state_root != found.state_root:
+                return None
+            covering = self._covering(height, newest=True)
+            if covering is not None:
+                claim = StateClaim(
+                    found.key,
+                    found.proof,
+                    found.state_root,
+                    Digest(executed.receipts_root),
+                )
+                return self._file(state, executed, covering, claim)
+            if height == 0:
+                return None
+            height = Height(height - 1)
+        return None
+
+    def openings(self) -> list[Opening]:
+        """Return the block that opened each epoch up to now, genesis first."""
+        self._read_changes()
+        return list(self._openings)
+
+    def change(self, epoch: int) -> bytes | None:
+        """Return the encoded ``SetChange`` that closed an epoch; None if none has."""
+        self._read_changes()
+        return self._changes[epoch] if 0 <= epoch < len(self._changes) else None
+
+    def _file(
+        self,
+        state: State,
+        executed: ExecutedBlock,
+        covering: tuple[Header, Certificate],
+        claim: Claim,
+    ) -> bytes:
+        certified, _ = covering
+        self._read_changes()
+        path = state.history_path(certified.executed_height + 1, executed.height)
+        changes = self._changes[: certified.epoch]
+        return make_proof(self._chain_id, changes, covering, path, executed.header, claim)
+
+    def _covering(self, height: Height, *, newest: bool) -> tuple[Header, Certificate] | None:
+        """Return a certified header whose ``history_root`` covers a height."""
+        if newest:
+            return self._last_covering(height)
+        after = Height(height + 1)
+        for _ in range(CERTIFIED_HEADERS_MAX):
+            found = self._chain.first_certified_at_or_after(after)
+            if found is None:
+                return None
+            certified, certificate = found
+            header = self._chain.require_executed(certified).header
+            if header.executed_height >= height:
+                return header, certificate
+            after = Height(certified + 1)
+        return None
+
+    def _last_covering(self, height: Height) -> tuple[Header, Certificate] | None:
+        head = self._chain.head().height
+        for at in range(head, max(height, head - CERTIFIED_HEADERS_MAX), -1):
+            header = self._chain.require_executed(at).header
+            if header.executed_height < height:
+                return None
+            certificate = self._chain.certificate(at)
+            if certificate is not None:
+                return header, certificate
+        return None
+
+    def _read_changes(self) -> None:
+        """Take in the set changes since the last call, from the newest back to a known one."""
+        head = self._chain.head()
+        is_boundary = head.header.next_validator_set_hash != ZERO_DIGEST
+        digest = Digest(head.block_hash if is_boundary else head.header.previous_boundary_hash)
+        known = self._openings[-1].block_hash
+        found: list[tuple[bytes, Opening]] = []
+        while head.height > 0 and digest != known:
+            block = self._chain.block(digest)
+            certificate = None if block is None else self._chain.certificate(block.header.height)
+            if block is None or certificate is None:
+                raise InvariantViolation(
+                    "closing_certificates", f"boundary block {digest.hex()} or its finalization"
+                )
+            header = block.header
+            change = encode(SetChange(header, certificate, block.next_validators))
+            found.append((change, Opening(header.epoch + 1, header.height, digest)))
+            digest = header.previous_boundary_hash
+        for change, opening in reversed(found):
+            self._changes.append(change)
+            self._openings.append(opening)

@@ -30,7 +30,7 @@ from node.api.ports import (
 from node.clock import now_ms
 from node.faucet import Faucet
 from node.node import Node
-from node.proofs import transaction_proof
+from node.proofs import Prover
 from p2p.peers import PeerInfo
 from storage.chain_store import ChainStore
 
@@ -47,6 +47,7 @@ class View:
         self._version = version
         self._faucet = faucet
         self._started_ms = now_ms()
+        self._prover = Prover(node.chain, node.chain_id)
 
     @property
     def genesis(self) -> Genesis:
@@ -68,6 +69,11 @@ class View:
         """State after the executed head."""
         return self._node.executor.state
 
+    @property
+    def prover(self) -> Prover:
+        """Makes proof files from chain and state."""
+        return self._prover
+
     # ------------------------------------------------------------------ status
 
     def status(self) -> NodeStatus:
@@ -77,7 +83,7 @@ class View:
         network_height = self._network_height()
         return NodeStatus(
             name=node.home.config.name,
-            role="observer" if node.home.validator_key is None else "validator",
+            role="observer" if node.driver.engine.config.me is None else "validator",
             version=self._version,
             started_ms=self._started_ms,
             executed_height=head.height,
@@ -248,10 +254,6 @@ class View:
     async def wait_executed(self, above: Height) -> Height:
         """Wait until the executed height is greater than ``above``; return it."""
         return await self._node.progress.wait_above(above)
-
-    def transaction_proof(self, transaction_id: Digest) -> bytes | None:
-        """Return the encoded proof bundle, or None while no certified header covers it."""
-        return transaction_proof(self.chain, self.state, transaction_id)
 
     async def faucet(self, address: Address, asset: str, amount: Amount) -> SubmitResult | None:
         """Send development funds; None if this node has no faucet."""

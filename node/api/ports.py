@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ledger.state import State
     from ledger.types import Address, Amount, TimeMs
     from ledger.validators import ValidatorSet
+    from node.proofs import Prover
     from p2p.peers import PeerInfo
     from storage.chain_store import ChainStore
 
@@ -167,6 +168,10 @@ class NodeView(Protocol):
     def state(self) -> State:
         """State after the executed head."""
 
+    @property
+    def prover(self) -> Prover:
+        """Makes proof files from chain and state."""
+
     def status(self) -> NodeStatus:
         """Return who this node is and where it stands."""
 
@@ -217,12 +222,6 @@ class NodeView(Protocol):
 
         This one signal drives every event stream: the streams read the events from the chain store,
         so a slow client costs no memory here. May be cancelled.
-        """
-
-    def transaction_proof(self, transaction_id: Digest) -> bytes | None:
-        """Return the encoded proof bundle (``ledger.proof``), or None.
-
-        None means that the transaction is not final, or that no certified header covers it yet.
         """
 
     async def faucet(self, address: Address, asset: str, amount: Amount) -> SubmitResult | None:

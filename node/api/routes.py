@@ -8,6 +8,7 @@ from node.api import (
     block_routes,
     dev_routes,
     node_routes,
+    proof_routes,
     site_routes,
     state_routes,
     stream_routes,
@@ -21,6 +22,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *block_routes.ROUTES,
     *transaction_routes.ROUTES,
     *state_routes.ROUTES,
+    *proof_routes.ROUTES,
     *stream_routes.ROUTES,
     *dev_routes.ROUTES,
 )

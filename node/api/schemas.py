@@ -256,6 +256,8 @@ COMPONENTS: Final[Mapping[str, JsonSchema]] = {
     ),
     "Simulation": record(height=HEIGHT_SCHEMA, ok=FLAG, receipt=ref("Receipt")),
     "ProofBundle": record(id=DIGEST_SCHEMA, height=HEIGHT_SCHEMA, proof=HEX_SCHEMA),
+    "Epoch": record(epoch=INTEGER, height=HEIGHT_SCHEMA, hash=DIGEST_SCHEMA),
+    "SetChange": record(epoch=INTEGER, change=HEX_SCHEMA),
     "Account": extended(
         record_schema(Account), balances=array(ref("Balance")), has_more_balances=FLAG
     ),

@@ -1,4 +1,4 @@
-"""Routes about the present state: accounts, assets, organisations, proofs, search."""
+"""Routes about the present state: accounts, assets, organisations, search."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import web
 
 from ledger.address import format_address, parse_address
-from ledger.encoding import encode
 from ledger.errors import LedgerError
 from ledger.json import to_json
 from ledger.receipt import OK_CODE
@@ -18,9 +17,7 @@ from ledger.records import (
     HOLDING_ASSET_OFFSET,
     HOLDING_PREFIX,
     ORGANISATION_PREFIX,
-    Asset,
     Holding,
-    Organisation,
 )
 from ledger.text import ASSET_CODE_PATTERN, ORGANISATION_PATTERN
 from ledger.types import Digest, Height
@@ -34,7 +31,6 @@ from node.api.paging import (
 )
 from node.api.parameters import (
     ADDRESS_SCHEMA,
-    HEX_SCHEMA,
     PAGE_BY_NAME,
     PAGE_BY_TIME,
     InvalidText,
@@ -43,10 +39,10 @@ from node.api.parameters import (
     parse_digest,
     parse_height,
     parse_search,
-    parse_state_key,
     pattern_parser,
 )
 from node.api.problems import Problem
+from node.api.record_pages import record_page
 from node.api.render import time_text
 from node.api.routing import Answer, Call, Route, json_response
 from node.api.scan import keys_with_prefix
@@ -142,19 +138,9 @@ async def account_transactions(call: Call) -> web.Response:
 # --- Assets and organisations ---------------------------------------------------------------------
 
 
-async def _listing(call: Call, prefix: bytes, kind: type[Asset | Organisation]) -> web.Response:
-    state, limit = call.context.view.state, call.query["limit"]
-    found = keys_with_prefix(state, prefix, read_cursor(call), descending=call.query["order"])
-    keys = list(islice(found, limit + 1))
-    records = [state.record(key) for key in keys[:limit]]
-    items = [to_json(record) for record in records if isinstance(record, kind)]
-    last = keys[limit - 1][len(prefix) :] if len(keys) > limit else None
-    return page_response(call, items, last)
-
-
 async def assets(call: Call) -> web.Response:
     """List the assets by id."""
-    return await _listing(call, ASSET_PREFIX, Asset)
+    return record_page(call, ASSET_PREFIX)
 
 
 async def asset(call: Call) -> web.Response:
@@ -168,7 +154,7 @@ async def asset(call: Call) -> web.Response:
 
 async def organisations(call: Call) -> web.Response:
     """List the organisations by id."""
-    return await _listing(call, ORGANISATION_PREFIX, Organisation)
+    return record_page(call, ORGANISATION_PREFIX)
 
 
 async def organisation(call: Call) -> web.Response:
@@ -179,25 +165,7 @@ async def organisation(call: Call) -> web.Response:
     return json_response(to_json(found))
 
 
-# --- Proofs and search ----------------------------------------------------------------------------
-
-
-async def state_proof(call: Call) -> web.Response:
-    """Prove what the state holds under a key, or that it holds nothing."""
-    state, key = call.context.view.state, call.path["key"]
-    proof = state.prove(key)
-    record = state.record(key)
-    return json_response(
-        {
-            "key": key.hex(),
-            "height": state.height,
-            "state_root": state.root.hex(),
-            "present": record is not None,
-            "value": proof.value.hex() if proof.key == key else None,
-            "record": None if record is None else to_json(record),
-            "proof": encode(proof).hex(),
-        }
-    )
+# --- Search ---------------------------------------------------------------------------------------
 
 
 async def search(call: Call) -> web.Response:
@@ -277,9 +245,6 @@ CODE = Parameter(
     {"type": "string", "pattern": f"^{ASSET_CODE_PATTERN}$"},
     "Code of the asset.",
 )
-STATE_KEY = Parameter(
-    "key", parse_state_key, HEX_SCHEMA, "Key of the authenticated state in lower-case hex."
-)
 QUERY = Parameter("q", parse_search, {"type": "string"}, "Height, hash, address, id or name.")
 _PAGE_PROBLEMS: Final = ("invalid_cursor",)
 _ASCENDING: Final = PAGE_BY_NAME[:2]
@@ -356,15 +321,6 @@ ROUTES: Final = (
         {200: Answer("Organisation", schemas.ref("Organisation"))},
         path_parameters=(ORGANISATION_ID,),
         problems=("not_found",),
-    ),
-    Route(
-        "GET",
-        "/v1/state/{key}/proof",
-        "state",
-        "Proof of what the state holds under a key, or that it holds nothing",
-        state_proof,
-        {200: Answer("Proof", schemas.ref("StateProof"))},
-        path_parameters=(STATE_KEY,),
     ),
     Route(
         "GET",

@@ -1,4 +1,4 @@
-"""Routes about transactions: submission alone or in batches, dry runs, status, lists, proofs."""
+"""Routes about transactions: submission alone or in batches, dry runs, status, lists."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from ledger.json import receipt_json
 from ledger.receipt import OK_CODE
 from node.api import schemas
 from node.api.bodies import is_msgpack, parse_wire, parse_wires, read_body
-from node.api.headers import DATA_HEADERS
 from node.api.paging import integer_position, page_response, read_integer_cursor
 from node.api.parameters import DIGEST_SCHEMA, PAGE_BY_TIME, TIMEOUT, WAIT, Parameter, parse_digest
 from node.api.ports import StageTimes, SubmitResult, TransactionStatus
-from node.api.problems import Problem, problem_of_rejection
+from node.api.problems import problem_of_rejection
 from node.api.render import status_json, time_text
 from node.api.routing import (
     JSON_TYPE,
@@ -173,24 +172,6 @@ async def transaction(call: Call) -> web.Response:
     return json_response(status_json(status, view.chain_id, with_transaction=True))
 
 
-async def transaction_proof(call: Call) -> web.Response:
-    """Return the bundle that proves a transaction's outcome without trust in this node."""
-    view, transaction_id = call.context.view, call.path["id"]
-    status = view.transaction_status(transaction_id)
-    if status.stage not in ("finalized", "failed"):
-        raise Problem(
-            "not_found", f"the transaction is {status.stage}, not final; nothing to prove"
-        )
-    proof = view.transaction_proof(transaction_id)
-    if proof is None:
-        raise Problem("not_provable_yet", "no certified header covers its result yet")
-    if call.accepts_msgpack():
-        return web.Response(body=proof, content_type=MSGPACK_TYPE, headers=DATA_HEADERS)
-    return json_response(
-        {"id": transaction_id.hex(), "height": status.height, "proof": proof.hex()}
-    )
-
-
 ID = Parameter("id", parse_digest, DIGEST_SCHEMA, "Transaction id: 64 lower-case hex digits.")
 _ONE: Final = Body(
     {MSGPACK_TYPE: {"type": "string", "format": "binary"}, JSON_TYPE: schemas.ref("WireDocument")},
@@ -275,15 +256,5 @@ ROUTES: Final = (
         transaction,
         {200: Answer("Status", schemas.ref("TransactionDetail"))},
         path_parameters=(ID,),
-    ),
-    Route(
-        "GET",
-        "/v1/transactions/{id}/proof",
-        "transactions",
-        "Proof bundle that anyone can check offline with the genesis file",
-        transaction_proof,
-        {200: Answer("Proof bundle", schemas.ref("ProofBundle"), JSON_TYPE, (MSGPACK_TYPE,))},
-        path_parameters=(ID,),
-        problems=("not_found", "not_provable_yet"),
     ),
 )

@@ -1,4 +1,4 @@
-"""Proof bundles: every byte of them is bound to the certified header."""
+"""Claims: transaction, receipt and key are bound to the results of their block."""
 
 from __future__ import annotations
 
@@ -6,79 +6,50 @@ import msgspec
 import pytest
 
 from ledger.block import Header, block_hash
-from ledger.encoding import encode
-from ledger.errors import EncodingError, LedgerError, ProofError
-from ledger.history import History, history_leaf
-from ledger.merkle import dense_root
+from ledger.errors import ProofError
+from ledger.merkle import dense_path
 from ledger.operations import Transfer
 from ledger.proof import (
-    PROOF_VERSION,
-    StateBundle,
-    make_transaction_bundle,
-    verify_state_bundle,
-    verify_transaction_bundle,
+    Results,
+    StateClaim,
+    TransactionClaim,
+    make_transaction_claim,
+    verify_state_claim,
+    verify_transaction_claim,
 )
 from ledger.receipt import receipt_leaf
 from ledger.records import Holding, holding_key
-from ledger.transaction import decode_transaction
-from ledger.transition import BlockOutcome
-from ledger.types import Amount, Height
+from ledger.transaction import wire_hash
+from ledger.types import Amount
 from tests.unit.ledger.builders import MYR, Chain, address, make_header
-
-CERTIFICATE = b"signatures of a quorum"
-
-
-def certified(chain: Chain, height: int) -> Header:
-    """Return a header that certifies everything executed so far."""
-    return msgspec.structs.replace(
-        make_header(height),
-        executed_height=chain.state.height,
-        state_root=chain.state.root,
-        history_root=chain.state.history.root,
-    )
 
 
 class Scene:
-    """A chain of a few blocks with a proof of one transaction in the second."""
+    """A block of twenty transactions, the first of which fails."""
 
-    def __init__(self, blocks: int = 20) -> None:
+    def __init__(self) -> None:
         self.chain = Chain()
-        outcomes: list[BlockOutcome] = []
-        wires: list[list[bytes]] = []
-        headers: list[Header] = []
-        for height in range(1, blocks + 1):
-            transactions = [
-                self.chain.transaction(
-                    "alice", Transfer(None, address("bob"), MYR, Amount(1 if n else 9_999))
-                )
-                for n in range(height % 5)
-            ]
-            wires.append([transaction.wire for transaction in transactions])
-            headers.append(make_header(height, transactions))
-            outcomes.append(self.chain.execute(*transactions))
-        self.header = certified(self.chain, blocks + 3)
-        self.block, outcome = headers[12], outcomes[12]
-        self.wires, self.receipts = wires[12], outcome.receipts
-        self.state_root = outcome.state_root
-        self.history_path = self.chain.state.history_path(blocks + 1, self.block.height)
-        self.bundle = self.make(2)
-
-    def make(self, index: int) -> bytes:
-        """Return the bundle of one transaction of the block."""
-        return make_transaction_bundle(
-            self.block,
-            self.wires,
-            self.receipts,
-            index,
-            self.state_root,
-            self.history_path,
-            self.header,
-            CERTIFICATE,
+        transactions = [
+            self.chain.transaction(
+                "alice", Transfer(None, address("bob"), MYR, Amount(1 if n else 9_999))
+            )
+            for n in range(20)
+        ]
+        self.wires = [transaction.wire for transaction in transactions]
+        self.header: Header = make_header(1, transactions)
+        outcome = self.chain.execute(*transactions)
+        self.receipts = outcome.receipts
+        self.results = Results(
+            block_hash(self.chain.chain_id, self.header),
+            outcome.state_root,
+            outcome.receipts_root,
         )
 
-    def check(self, header: Header, certificate: bytes) -> bool:
-        """Stand in for the consensus package."""
-        return header == self.header and certificate == CERTIFICATE
+    def claim(self, index: int) -> TransactionClaim:
+        return make_transaction_claim(self.wires, self.receipts, index, self.results.state_root)
+
+    def results_of(self, claim: TransactionClaim) -> Results:
+        return verify_transaction_claim(claim, self.header, self.chain.chain_id)[1]
 
 
 @pytest.fixture(scope="module")
@@ -86,82 +57,80 @@ def scene() -> Scene:
     return Scene()
 
 
-def test_a_bundle_proves_its_transaction(scene: Scene) -> None:
-    proven = verify_transaction_bundle(scene.bundle, scene.chain.chain_id, scene.check)
-    assert proven.decoded.wire == scene.wires[2]
-    assert proven.receipt == scene.receipts[2]
-    assert proven.header == scene.block
-    assert proven.certified_header == scene.header
-    assert len(scene.bundle) < 4_096
+@pytest.mark.parametrize("index", [0, 1, 15, 16, 19])
+def test_a_claim_leads_to_the_results_of_its_block(scene: Scene, index: int) -> None:
+    claim = scene.claim(index)
+    decoded, results = verify_transaction_claim(claim, scene.header, scene.chain.chain_id)
+    assert decoded.wire == scene.wires[index]
+    assert results == scene.results
+    assert claim.receipt.code == ("ok" if index else "insufficient_balance")
 
 
-def test_a_failed_transaction_is_proved_as_failed(scene: Scene) -> None:
-    proven = verify_transaction_bundle(scene.make(0), scene.chain.chain_id, scene.check)
-    assert proven.receipt.code == "insufficient_balance"
+def test_a_claim_of_another_network_proves_nothing(scene: Scene) -> None:
+    with pytest.raises(ProofError, match="transaction"):
+        verify_transaction_claim(scene.claim(3), scene.header, scene.results.state_root)
+
+
+def test_a_transaction_at_another_place_is_refused(scene: Scene) -> None:
+    """C9: a Merkle proof with another index than the leaf's, or of another size."""
+    claim = scene.claim(3)
+    for index in (2, 4, 16, 19, 20, 2**70):
+        with pytest.raises(ProofError):
+            scene.results_of(msgspec.structs.replace(claim, index=index))
+    for path in ((), claim.transaction_path[:1], (*claim.transaction_path, b"")):
+        with pytest.raises(ProofError):
+            scene.results_of(msgspec.structs.replace(claim, transaction_path=path))
+
+
+def test_a_transaction_that_is_not_in_the_block_is_refused(scene: Scene) -> None:
+    other = scene.chain.wire("alice", Transfer(None, address("bob"), MYR, Amount(7)))
+    with pytest.raises(ProofError, match="expected a path to"):
+        scene.results_of(msgspec.structs.replace(scene.claim(3), transaction=other))
+
+
+def test_a_forged_signature_is_refused_although_it_is_in_the_block(scene: Scene) -> None:
+    wire = scene.wires[3][:-1] + bytes([scene.wires[3][-1] ^ 1])
+    hashes = [wire_hash(wire)]
+    header = msgspec.structs.replace(scene.header, transaction_count=1)
+    claim = msgspec.structs.replace(
+        scene.claim(3), transaction=wire, index=0, transaction_path=dense_path(hashes, 0)
+    )
+    with pytest.raises(ProofError, match="signature does not verify"):
+        verify_transaction_claim(claim, header, scene.chain.chain_id)
 
 
 def test_a_receipt_belongs_to_its_transaction(scene: Scene) -> None:
     """Even if a quorum certified a block whose receipts were exchanged."""
-    swapped = [scene.receipts[1], scene.receipts[0]]
-    transactions = [decode_transaction(scene.chain.chain_id, wire) for wire in scene.wires[:2]]
-    block = make_header(0, transactions)
-    digest = block_hash(scene.chain.chain_id, block)
-    root = dense_root([receipt_leaf(encode(receipt)) for receipt in swapped])
-    history, _ = History().append(history_leaf(digest, scene.state_root, root))
-    header = msgspec.structs.replace(
-        scene.header, executed_height=Height(0), history_root=history.root
+    swapped = [scene.receipts[1], scene.receipts[0], *scene.receipts[2:]]
+    claim = make_transaction_claim(scene.wires, swapped, 0, scene.results.state_root)
+    with pytest.raises(ProofError, match="receipt: expected one of"):
+        scene.results_of(claim)
+
+
+def test_another_outcome_leads_to_other_results(scene: Scene) -> None:
+    claim = scene.claim(0)
+    receipt = msgspec.structs.replace(claim.receipt, code="ok")
+    assert receipt_leaf(msgspec.msgpack.encode(receipt)) != receipt_leaf(
+        msgspec.msgpack.encode(claim.receipt)
     )
-    bundle = make_transaction_bundle(
-        block, scene.wires[:2], swapped, 0, scene.state_root, (), header, CERTIFICATE
-    )
-    with pytest.raises(ProofError, match="receipt"):
-        verify_transaction_bundle(bundle, scene.chain.chain_id, lambda *_: True)
+    results = scene.results_of(msgspec.structs.replace(claim, receipt=receipt))
+    assert results.receipts_root != scene.results.receipts_root
 
 
-@pytest.mark.parametrize("bit", [0, 7])
-def test_every_flipped_bit_of_a_bundle_is_noticed(scene: Scene, bit: int) -> None:
-    for position in range(len(scene.bundle)):
-        flipped = bytearray(scene.bundle)
-        flipped[position] ^= 1 << bit
-        with pytest.raises(LedgerError):
-            verify_transaction_bundle(bytes(flipped), scene.chain.chain_id, scene.check)
-
-
-def test_a_bundle_of_another_network_proves_nothing(scene: Scene) -> None:
-    with pytest.raises(ProofError):
-        verify_transaction_bundle(scene.bundle, scene.header.state_root, scene.check)
-
-
-def test_without_its_certificate_a_bundle_proves_nothing(scene: Scene) -> None:
-    with pytest.raises(ProofError, match="certificate"):
-        verify_transaction_bundle(scene.bundle, scene.chain.chain_id, lambda *_: False)
-
-
-@pytest.mark.parametrize("cut", [0, 1, 100, -1])
-def test_a_cut_bundle_is_refused(scene: Scene, cut: int) -> None:
-    with pytest.raises(EncodingError):
-        verify_transaction_bundle(scene.bundle[:cut], scene.chain.chain_id, scene.check)
-
-
-def test_a_bundle_proves_what_the_state_held_and_what_not(scene: Scene) -> None:
+def test_a_claim_shows_what_the_state_held_and_what_not(scene: Scene) -> None:
     state = scene.chain.state
-    for name, held in (("bob", True), ("nobody", False)):
+    for name, held in (("bob", 1_019), ("nobody", None)):
         key = holding_key(address(name), MYR)
-        data = encode(StateBundle(PROOF_VERSION, key, state.prove(key), scene.header, CERTIFICATE))
-        bundle, value = verify_state_bundle(data, scene.check)
-        assert bundle.key == key
-        assert (value is not None) == held
-        if value is not None:
-            assert msgspec.msgpack.decode(value, type=Holding).amount > 1_000
-        for position in range(0, len(data), 3):
-            flipped = bytearray(data)
-            flipped[position] ^= 1
-            try:
-                other, proved = verify_state_bundle(bytes(flipped), scene.check)
-            except LedgerError:
-                continue
-            # One leaf proves every key up to its next one absent: a true claim about another key.
-            assert other.key != key
-            assert proved is None
-        with pytest.raises(ProofError, match="certificate"):
-            verify_state_bundle(data, lambda *_: False)
+        claim = StateClaim(
+            key, state.prove(key), scene.results.state_root, scene.results.receipts_root
+        )
+        value, results = verify_state_claim(claim, scene.header, scene.chain.chain_id)
+        assert results == scene.results
+        found = None if value is None else msgspec.msgpack.decode(value, type=Holding).amount
+        assert found == held
+        with pytest.raises(ProofError):
+            verify_state_claim(
+                msgspec.structs.replace(claim, state_root=scene.results.receipts_root),
+                scene.header,
+                scene.chain.chain_id,
+            )

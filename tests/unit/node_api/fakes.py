@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from consensus.certificates import certificate_hash, make_certificate, signers
 from consensus.inputs import PeerId
+from consensus.leader import leader, leader_order
 from consensus.status import EngineStatus
 from consensus.types import Certificate
 from ledger.address import address_of
@@ -68,6 +69,7 @@ from node.api.ports import (
     SubmitResult,
     TransactionStatus,
 )
+from node.proofs import Prover
 from p2p.peers import PeerInfo
 from p2p.transport import PeerStatistics
 from storage.chain_store import ChainStore
@@ -146,7 +148,6 @@ class FakeNode:
     pending: dict[Digest, DecodedTransaction] = field(default_factory=dict)
     refuse_with: SubmitResult | None = None
     """Answer of ``submit`` to everything, if set."""
-    proof: bytes | None = None
     checks: list[Check] = field(default_factory=lambda: [Check("quorum", True, 4, 3)])
     fail_with: Exception | None = None
     """Raised by ``status``, if set: a defect or a damaged store."""
@@ -167,6 +168,8 @@ class FakeNode:
         history = History.load(1, reader.history_page)
         self.state = State.load(self.chain_id, reader, reader.records(), history)
         self.set = ValidatorSet(self.genesis.validators)
+        self.epoch, self._base_hash = Epoch(0), block_hash(self.chain_id, header)
+        self.prover = Prover(self.chain, self.chain_id)
         self._advanced = asyncio.Condition()
         self._nonce = 0
 
@@ -200,17 +203,27 @@ class FakeNode:
             self._advanced.notify_all()
         return header
 
-    def _add_block(self, decoded: Sequence[DecodedTransaction]) -> Header:
+    def close_epoch(self) -> Header:
+        """Execute a boundary block, after which the same validators vote in the next epoch."""
+        header = self._add_block((), self.set)
+        self.epoch, self._base_hash = Epoch(self.epoch + 1), block_hash(self.chain_id, header)
+        return header
+
+    def _add_block(
+        self, decoded: Sequence[DecodedTransaction], next_set: ValidatorSet | None = None
+    ) -> Header:
         head = self.chain.head()
-        parent = self.chain.certificate(head.height)
+        is_first = head.block_hash == self._base_hash
+        parent = None if is_first else self.chain.certificate(head.height)
+        order = leader_order(self.chain_id, Era(0), self.epoch, self.set)
         header = Header(
             version=1,
             era=Era(0),
-            epoch=Epoch(0),
+            epoch=self.epoch,
             height=Height(head.height + 1),
             view=View(head.height + 1),
             parent_hash=head.block_hash,
-            proposer=(head.height + 1) % len(self.set),
+            proposer=leader(order, View(head.height + 1)),
             time_ms=self.now_ms,
             transactions_root=transactions_root([item.wire_hash for item in decoded]),
             transaction_count=len(decoded),
@@ -220,16 +233,18 @@ class FakeNode:
             executed_height=head.height,
             state_root=head.state_root,
             history_root=head.history_root,
-            next_validator_set_hash=ZERO_DIGEST,
-            previous_boundary_hash=self.chain.require_executed(0).block_hash,
+            next_validator_set_hash=ZERO_DIGEST if next_set is None else next_set.hash,
+            previous_boundary_hash=self._base_hash,
         )
-        execution = BlockExecution(self.state, header, 0 if parent is None else signers(parent))
+        next_members = () if next_set is None else next_set.members
+        mask = 0 if parent is None else signers(parent)
+        execution = BlockExecution(self.state, header, mask, next_members)
         for item in decoded:
             execution.apply(item)
         outcome = execution.finish()
         digest = block_hash(self.chain_id, header)
         certificate = b"" if parent is None else encode(parent)
-        body = Block(header, certificate, [item.wire for item in decoded], ())
+        body = Block(header, certificate, [item.wire for item in decoded], next_members)
         batch = self._store.batch()
         self.chain.add_finalized(batch, digest, body, outcome, self._certify(header, digest))
         self._store.write(batch, sync=True)
@@ -238,7 +253,7 @@ class FakeNode:
 
     def _certify(self, header: Header, digest: Digest) -> Certificate:
         value = Value(View(header.view - 1), digest)
-        place = (VoteKind.FINALIZE, Era(0), Epoch(0), header.view, value)
+        place = (VoteKind.FINALIZE, Era(0), header.epoch, header.view, value)
         message = vote_signing_bytes(self.chain_id, *place)
         votes = [
             Vote(*place, index, key_of(f"{self.set[index].name} consensus").sign(message))
@@ -396,9 +411,6 @@ class FakeNode:
         async with self._advanced:
             await self._advanced.wait_for(lambda: self.chain.head().height > above)
         return self.chain.head().height
-
-    def transaction_proof(self, transaction_id: Digest) -> bytes | None:
-        return self.proof
 
     async def faucet(self, address: Address, asset: str, amount: Amount) -> SubmitResult | None:
         if not self.dev:

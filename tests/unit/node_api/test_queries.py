@@ -11,11 +11,8 @@ import pytest
 from consensus.certificates import verify_certificate
 from ledger.address import format_address
 from ledger.crypto import verify
-from ledger.encoding import encode
 from ledger.genesis import chain_id, parse_genesis
-from ledger.records import account_key, organisation_key
-from ledger.state_proof import STATE_PROOF_DECODER, verify_state_proof
-from ledger.types import Address, Digest, Epoch, Era
+from ledger.types import Address, Epoch, Era
 from node.api.limits import PAGE_ITEMS_MAX
 from tests.unit.node_api.conftest import Api
 from tests.unit.node_api.fakes import ALICE_ADDRESS, ASSET, BOB_ADDRESS
@@ -179,21 +176,6 @@ async def test_certificate_can_be_verified_from_its_json(api: Api) -> None:
     assert signatures == certificate.signatures
     names = [signer["name"] for signer in found["certificate"]["signers"]]
     assert names == [member.name for member in api.node.set][:3]
-
-
-@pytest.mark.parametrize(
-    "key",
-    [account_key(ALICE_ADDRESS), organisation_key("bank"), organisation_key("nobody"), b"\xff"],
-)
-async def test_state_proof_convinces_a_verifier(api: Api, key: bytes) -> None:
-    await grow(api, 1)
-    found = (await api.get(f"/v1/state/{key.hex()}/proof")).json
-    proof = STATE_PROOF_DECODER.decode(bytes.fromhex(found["proof"]))
-    value = verify_state_proof(Digest(bytes.fromhex(found["state_root"])), key, proof)
-    assert found["present"] is (value is not None)
-    assert found["value"] == (None if value is None else value.hex())
-    record = api.node.state.record(key)
-    assert value == (None if record is None else encode(record))
 
 
 async def test_account_shows_keys_and_balances(api: Api) -> None:
