@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.11   interpreter to build the environment from
 #   VENV=.venv-3.11     where the environment lives, to keep one per Python version
-#   ARGS="..."          extra flags for the command behind dev, test, cluster, compose-test and bench
+#   ARGS="..."          extra flags for the command behind dev, test, cluster, compose-test, model and bench
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -85,6 +85,10 @@ compose-test: setup ## the compose network on a Docker engine, which must be the
 .PHONY: simulate
 simulate: setup ## run simulator seeds: SEEDS=0..2000 JOBS=2
 	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
+
+.PHONY: model
+model: setup ## explore the model of the voting rules to closure
+	$(BIN)/python -m tests.model $(ARGS)
 
 .PHONY: bench
 bench: setup ## measure throughput and latency of a network made for it
