@@ -20,6 +20,7 @@ from mbi.localnet.genesis import (
     admin_label,
     dev_genesis,
     genesis_hash,
+    reporter_label,
 )
 from mbi.localnet.identities import KeySource
 from mbi.localnet.layout import (
@@ -158,6 +159,7 @@ def _write_home(
     (entry.home_path / "config.toml").write_text(node_config(node, topology, source))
     if node.role == "validator":
         write_key(keys / "validator.pem", source.seed(f"validator/{node.name}"), None)
+        write_key(keys / "reporter.pem", source.seed(reporter_label(node.name)), None)
     node_seed = source.seed(f"node/{node.name}")
     write_key(keys / "node.pem", node_seed, None)
     node_key = source.key(f"node/{node.name}").public_key

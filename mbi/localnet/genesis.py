@@ -9,6 +9,8 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from ledger.address import address_of
 from ledger.block import block_hash
 from ledger.genesis import (
@@ -40,6 +42,9 @@ FAUCET: Final = "faucet"
 """Account that nodes of a development network give from."""
 DEV_ASSET: Final = "issuer/MYR"
 DEV_ASSET_DECIMALS: Final = 2
+
+DEV_CHANGE_NOTICE_MS: Final = 1_000
+"""Nobody needs a day to object to a change of a development network."""
 
 _KIND: Final = {
     "government": Chamber.GOVERNMENT,
@@ -82,6 +87,11 @@ def admin_label(organisation: str) -> str:
     return f"account/{organisation}" if organisation == ISSUER else f"admin/{organisation}"
 
 
+def reporter_label(validator: str) -> str:
+    """Return the label of the key with which a validator's node reports evidence."""
+    return f"reporter/{validator}"
+
+
 def dev_genesis(topology: Topology, source: KeySource) -> Genesis:
     """Return the genesis of a local network."""
     validators = topology.validators
@@ -92,7 +102,9 @@ def dev_genesis(topology: Topology, source: KeySource) -> Genesis:
         time_ms=TimeMs(REPEATABLE_TIME_MS if source.is_repeatable else time.time_ns() // 1_000_000),
         dev=True,
         faucet=address_of(source.key(f"account/{FAUCET}").public_key),
-        parameters=DEFAULT_PARAMETERS,
+        parameters=msgspec.structs.replace(
+            DEFAULT_PARAMETERS, change_notice_ms=DEV_CHANGE_NOTICE_MS
+        ),
         organisations=(
             *(
                 _organisation(source, node.name, _KIND[node.chamber or "commercial"], ())
@@ -102,6 +114,7 @@ def dev_genesis(topology: Topology, source: KeySource) -> Genesis:
         ),
         accounts=(
             *(_account(source, node.name, admin_label(node.name)) for node in validators),
+            *(_account(source, node.name, reporter_label(node.name)) for node in validators),
             *(_account(source, ISSUER, account.label) for account in DEV_ACCOUNTS),
         ),
         validators=tuple(

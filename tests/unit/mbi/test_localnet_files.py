@@ -171,10 +171,10 @@ def test_home_in_a_container_holds_no_key_but_its_own(tmp_path: Path) -> None:
     """K2: whoever takes one validator's volume gets the keys of that validator only."""
     network = build_network(tmp_path, plan_containers(4, 1), "x")
     common = {"ca.crt", "node.crt", "node.pem"}
-    own = {"validator": "validator.pem", "observer": "faucet.seed"}
+    own = {"validator": {"validator.pem", "reporter.pem"}, "observer": {"faucet.seed"}}
     for node in network.nodes:
         held = {path.name for path in (node.home_path / "keys").iterdir()}
-        assert held == common | {own[node.role]}
+        assert held == common | own[node.role]
 
 
 def test_nodes_in_containers_reach_each_other_by_name(tmp_path: Path) -> None:
