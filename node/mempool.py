@@ -63,8 +63,7 @@ class Mempool:
 
     def __init__(self, weights: Mapping[str, int]) -> None:
         """``weights``: throughput weight of each organisation; one not named here has weight 1."""
-        self._weights = weights
-        self._weight_total = max(1, sum(weights.values()))
+        self.set_weights(weights)
         self._by_hash: dict[Digest, Entry] = {}
         self._by_id: dict[Digest, Entry] = {}
         self._by_pair: dict[bytes, Digest] = {}
@@ -77,6 +76,11 @@ class Mempool:
         """Wire bytes of all pending transactions."""
         self.admitted_total = 0
         """Transactions that ever entered."""
+
+    def set_weights(self, weights: Mapping[str, int]) -> None:
+        """Take over other weights; what is pending stays, whatever its organisation's share."""
+        self._weights = weights
+        self._weight_total = max(1, sum(weights.values()))
 
     def __len__(self) -> int:
         return len(self._by_hash)

@@ -44,6 +44,7 @@ from consensus.replica import Replica
 from consensus.timing import Timing
 from consensus.types import Certificate, ConsensusMessage, Proposal
 from ledger.crypto import verify
+from ledger.records import AGENDA_KEY
 from ledger.transition import BlockOutcome
 from ledger.types import Digest, Height
 from ledger.validators import ValidatorSet
@@ -102,8 +103,8 @@ class Node:
         self.halted: str | None = None
         self.verifier = Verifier()
         self.writer = Writer(home.store, metrics.node.storage_write_seconds.observe)
-        weights = {organisation.id: organisation.weight for organisation in genesis.organisations}
-        self.mempool = Mempool(weights)
+        self.mempool = Mempool(self._weights())
+        self._agenda = home.state.record(AGENDA_KEY)
         self.pool = BlockPool(lambda digest, height: self.driver.engine.needs(digest, height))
         self.executor = Executor(
             home.chain, home.votes, home.schedules, home.store, home.state, self.writer
@@ -216,6 +217,11 @@ class Node:
             voting=config.me is not None,
         )
         self.driver.post(EpochOpened(config, restored, closing))
+
+    def _weights(self) -> dict[str, int]:
+        """Return the share of throughput of every organisation."""
+        found = (self.home.state.organisation(item.id) for item in self.genesis.organisations)
+        return {item.id: item.weight for item in found if item is not None}
 
     def _list_members(self) -> None:
         """Let members of the present set and of scheduled ones connect, whoever is configured."""
@@ -391,6 +397,10 @@ class Node:
         opens_epoch = bool(block.next_validators)
         if self.epochs.executed(header, outcome, is_boundary=opens_epoch):
             self._list_members()
+        agenda = self.home.state.record(AGENDA_KEY)
+        if agenda is not self._agenda:  # what was decided may have changed the weights
+            self._agenda = agenda
+            self.mempool.set_weights(self._weights())
         self.used.add_block(header.time_ms, block.transactions)
         waits_s = self.mempool.finalized(block.transactions, time_ms)
         self.pool.executed(header.height)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -14,10 +14,11 @@ from consensus.inputs import Verdict
 from consensus.validity import EXECUTION_LAG_MAX
 from ledger.block import Header, block_hash
 from ledger.block_rules import UsedNonces, transactions_root
+from ledger.encoding import encode
 from ledger.genesis import genesis_block
 from ledger.operations.assets import Transfer
 from ledger.transaction import DecodedTransaction
-from ledger.types import Amount, Digest, Height, TimeMs, View
+from ledger.types import Amount, Digest, Epoch, Era, Height, TimeMs, View
 from ledger.validators import ValidatorSet
 from node.application import (
     TIME_AHEAD_MS_MAX,
@@ -25,10 +26,28 @@ from node.application import (
     is_payload_of,
 )
 from node.block_pool import BlockPool, PoolBlock
+from node.epochs import Epochs, PresentEpoch
 from node.mempool import Mempool
 from tests.unit.ledger.builders import GENESIS_TIME_MS, MYR, Chain, address
 
 NOW = GENESIS_TIME_MS + 500
+
+
+@dataclass
+class FakeEpochs:
+    """The epoch of the genesis set, and what follows it in the test's hand."""
+
+    present: PresentEpoch
+    scheduled: dict[int, ValidatorSet] = field(default_factory=dict)
+    """By the height from which a block must bring it."""
+    due: TimeMs | None = None
+
+    def next_set(self, executed_height: Height) -> ValidatorSet | None:
+        found = [height for height in self.scheduled if height <= executed_height]
+        return self.scheduled[max(found)] if found else None
+
+    def due_ms(self) -> TimeMs | None:
+        return self.due
 
 
 @dataclass
@@ -51,10 +70,14 @@ class Bench:
     def __post_init__(self) -> None:
         self.genesis = genesis_block(self.chain.genesis)
         self.genesis_hash = block_hash(self.chain.chain_id, self.genesis)
+        self.validators = ValidatorSet(self.chain.genesis.validators)
+        self.epochs = FakeEpochs(
+            PresentEpoch(Era(0), Epoch(0), self.genesis, self.genesis_hash, self.validators)
+        )
         self.application = Application(
-            self.chain.genesis,
             self.chain.chain_id,
-            ValidatorSet(self.chain.genesis.validators),
+            cast("Epochs", self.epochs),
+            self.chain.state,
             mempool=self.mempool,
             pool=self.pool,
             used=self.used,
@@ -105,6 +128,8 @@ class Bench:
         header = msgspec.structs.replace(block.header, **changes)
         digest = block_hash(self.chain.chain_id, header)
         payload = b"".join(transaction.wire_hash for transaction in block.transactions)
+        if block.next_validators:
+            payload = encode(block.next_validators)
         request = RequestVerification(digest, header, payload, None)
         return await self.application.judge(request)
 
