@@ -25,6 +25,7 @@ _COMMANDS = {
     "block": "mbi.cli.queries:block",
     "validators": "mbi.cli.queries:validators",
     "tx": "mbi.cli.tx:tx",
+    "gov": "mbi.cli.gov:gov",
     "bench": "mbi.cli.bench:bench",
     "drill": "mbi.cli.drill:drill",
     "audit": "mbi.cli.audit:audit",

@@ -87,6 +87,13 @@ def node_id(session: Session, home: Path | None, certificate: Path | None) -> No
     """
     if (home is None) == (certificate is None):
         raise UsageError("give either --home or --certificate")
+    value = node_key(home, certificate).hex()
+    session.output.document({"node_id": value})
+    session.output.text(value)
+
+
+def node_key(home: Path | None, certificate: Path | None = None) -> bytes:
+    """Return the public key of a node's channel, 32 bytes, from its home or its certificate."""
     path = certificate or Path(str(home)) / "keys" / "node.crt"
     try:
         key = x509.load_pem_x509_certificate(path.read_bytes()).public_key()
@@ -94,6 +101,4 @@ def node_id(session: Session, home: Path | None, certificate: Path | None) -> No
         raise UsageError(f"certificate {path} does not exist") from error
     except ValueError as error:
         raise UsageError(f"{path} is not a certificate in PEM form") from error
-    value = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)[-32:].hex()
-    session.output.document({"node_id": value})
-    session.output.text(value)
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)[-32:]

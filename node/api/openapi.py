@@ -28,6 +28,7 @@ TAGS: Final = {
     "transactions": "Submission and status of transactions",
     "accounts": "Accounts and what they hold",
     "assets": "Assets",
+    "governance": "Changes of members and rules, and evidence against members",
     "state": "Authenticated state",
     "proofs": "Files that prove what this node says, and what light clients need",
     "events": "Streams",

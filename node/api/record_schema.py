@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from ledger.events import EVENT_NAMES
 from ledger.operations import SPEC_OF
+from ledger.records import CHANGE_NAMES
 from ledger.types import Address, Amount, Digest, Nonce, PublicKey, Signature
 from node.api.parameters import ADDRESS_SCHEMA, DECIMAL_SCHEMA, DIGEST_SCHEMA, JsonSchema
 
@@ -34,6 +35,7 @@ _PLAIN: Final[dict[Any, JsonSchema]] = {
 _TYPE_NAMES: Final[dict[Any, str]] = {
     **{structure: spec.name for structure, spec in SPEC_OF.items()},
     **EVENT_NAMES,
+    **CHANGE_NAMES,
 }
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from node.api import (
     block_routes,
     dev_routes,
+    governance_routes,
     node_routes,
     proof_routes,
     site_routes,
@@ -23,6 +24,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *transaction_routes.ROUTES,
     *state_routes.ROUTES,
     *proof_routes.ROUTES,
+    *governance_routes.ROUTES,
     *stream_routes.ROUTES,
     *dev_routes.ROUTES,
 )

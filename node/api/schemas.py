@@ -13,7 +13,7 @@ from typing import Final
 from ledger.block import Header
 from ledger.genesis import Genesis
 from ledger.receipt import Receipt
-from ledger.records import Account, Asset, Holding, Organisation
+from ledger.records import Account, Asset, ChangeProposal, Holding, Organisation, Parameters
 from ledger.transaction import Transaction
 from node.api.parameters import DIGEST_SCHEMA, HEIGHT_SCHEMA, HEX_SCHEMA, TIME_SCHEMA, JsonSchema
 from node.api.record_schema import record_schema
@@ -264,6 +264,13 @@ COMPONENTS: Final[Mapping[str, JsonSchema]] = {
     "Balance": _BALANCE,
     "Asset": record_schema(Asset),
     "Organisation": record_schema(Organisation),
+    "Parameters": record_schema(Parameters),
+    "Proposal": extended(
+        record_schema(ChangeProposal),
+        created=TIME_SCHEMA,
+        expires=TIME_SCHEMA,
+        effective=optional(TIME_SCHEMA),
+    ),
     "StateProof": record(
         key=HEX_SCHEMA,
         height=HEIGHT_SCHEMA,

@@ -37,7 +37,7 @@ from ledger.genesis import (
     genesis_block,
 )
 from ledger.history import History
-from ledger.operations import Transfer
+from ledger.operations import Operation, Transfer
 from ledger.receipt import OK_CODE, Receipt
 from ledger.records import AssetClass, AssetPolicy, KeyWeight
 from ledger.state import State
@@ -177,14 +177,18 @@ class FakeNode:
 
     def transfer(self, amount: int = 1, *, sender: SigningKey = ALICE, memo: str = "") -> bytes:
         """Return a new signed transfer from Alice to Bob, or the reverse."""
-        self._nonce += 1
         to = BOB_ADDRESS if sender is ALICE else ALICE_ADDRESS
+        return self.signed(Transfer(None, to, ASSET, Amount(amount)), sender=sender, memo=memo)
+
+    def signed(self, operation: Operation, *, sender: SigningKey = ALICE, memo: str = "") -> bytes:
+        """Return a new signed transaction of one operation."""
+        self._nonce += 1
         return sign_transaction(
             self.chain_id,
             address_of(sender.public_key),
             self._nonce,
             self.now_ms + 60_000,
-            [Transfer(None, to, ASSET, Amount(amount))],
+            [operation],
             memo,
             [sender],
         )

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from ledger.address import format_address
-from ledger.records import account_key
+from ledger.operations import ProposeChange
+from ledger.records import SetPowers, account_key
 from node.api.openapi import openapi_document
 from node.api.problems import all_kinds
 from node.api.routes import ROUTES
@@ -18,6 +19,7 @@ from tests.unit.node_api.json_schema import breaches, undocumented
 from tests.unit.node_api.test_proofs import answered_after_a_block
 
 DOCUMENT = openapi_document(ROUTES, "0.0.0")
+PROPOSAL = ProposeChange(None, SetPowers("bank", 2, ()))
 JSON_GETS = [
     route
     for route in ROUTES
@@ -32,6 +34,7 @@ async def sample_path(api: Api, route: Route) -> str:
         "/v1/transactions/{id}": transaction,
         "/v1/validators/{id}": "gov-1",
         "/v1/organisations/{id}": "bank",
+        "/v1/governance/proposals/{id}": "1",
     }
     path = route.path
     for prefix, value in values.items():
@@ -55,7 +58,7 @@ async def sample_path(api: Api, route: Route) -> str:
 async def test_json_answer_is_as_documented(api: Api, route: Route) -> None:
     """Each GET answers with the documented members, of the documented types, and no others."""
     node = api.node
-    await node.finalize(node.transfer(memo="rent"))
+    await node.finalize(node.transfer(memo="rent"), node.signed(PROPOSAL))
     await node.finalize(node.transfer(), node.transfer(2**60, sender=BOB))
     if "epoch" in route.path:
         node.close_epoch()
