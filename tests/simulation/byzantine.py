@@ -12,13 +12,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from consensus.types import CertificateMessage, Proposal
 from ledger.votes import Vote
-from tests.simulation.forgery import distort
-from tests.simulation.messages import (
-    BlockAnswer,
-    Message,
-    TransactionsMessage,
-    encode,
-)
+from p2p.messages import BlockAnswer, Message, TransactionBatch, encode_message
+from tests.simulation.distortion import distort
 from tests.simulation.puppets import Equivocator, Flooder, Forger
 
 if TYPE_CHECKING:
@@ -36,7 +31,7 @@ class Actor(Protocol):
         """Begin."""
         ...
 
-    def on_packet(self, source: int, packet: object) -> None:
+    def on_packet(self, source: int, packet: bytes) -> None:
         """Take a message from the network."""
         ...
 
@@ -53,7 +48,7 @@ class EngineActor:
     def start(self) -> None:
         self.world.boot(self.node)
 
-    def on_packet(self, source: int, packet: object) -> None:
+    def on_packet(self, source: int, packet: bytes) -> None:
         if self.node.process is not None:
             self.node.process.on_packet(source, packet)
 
@@ -66,7 +61,7 @@ class Withholder(EngineActor):
     """Sends proposals, votes and answers to some nodes only, others in each view."""
 
     def filter(self, target: int, message: Message) -> Message | None:
-        if isinstance(message, BlockAnswer | TransactionsMessage | CertificateMessage):
+        if isinstance(message, BlockAnswer | TransactionBatch | CertificateMessage):
             return self._some(message, 0.3)
         if isinstance(message, Proposal | Vote):
             return self._some(message, 0.5)
@@ -86,8 +81,8 @@ class Liar(EngineActor):
         if self.random.random() < 0.6:
             return message
         self.world.count("distorted message")
-        if self.world.options.codec and self.random.random() < 0.3:
-            data = bytearray(encode(message))
+        if self.random.random() < 0.3:
+            data = bytearray(encode_message(message))
             for _ in range(self.random.randint(1, 3)):
                 data[self.random.randrange(len(data))] = self.random.randrange(256)
             self.world.net.send_packet(self.node.index, target, bytes(data))
@@ -103,7 +98,7 @@ class Flapper(EngineActor):
         super().start()
         self._flap()
 
-    def on_packet(self, source: int, packet: object) -> None:
+    def on_packet(self, source: int, packet: bytes) -> None:
         if not self._is_mute:
             super().on_packet(source, packet)
 
@@ -125,7 +120,7 @@ class Silent:
     def start(self) -> None:
         """Do nothing."""
 
-    def on_packet(self, source: int, packet: object) -> None:
+    def on_packet(self, source: int, packet: bytes) -> None:
         """Do nothing."""
 
 
@@ -147,7 +142,7 @@ class Twins:
         for node in self._nodes:
             self.world.boot(node)
 
-    def on_packet(self, source: int, packet: object) -> None:
+    def on_packet(self, source: int, packet: bytes) -> None:
         message = self.world.net.unpack(packet)
         if message is None:
             return
@@ -163,7 +158,7 @@ class Twins:
         return keep
 
     def _mask(self, peer: int, message: Message) -> int:
-        view = getattr(message, "view", None)
+        view: int | None = getattr(message, "view", None)
         if view is None:
             view = self.world.timeline.now_ms // 1_000
         key = (peer, view)

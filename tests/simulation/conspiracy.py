@@ -6,43 +6,43 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 from consensus.types import Certificate, CertificateMessage, Proposal
-from ledger.block import Block, Header, block_hash
+from ledger.block import Block, Header
+from ledger.transaction import wire_hash
 from ledger.types import Digest, View
 from ledger.votes import Value, Vote, VoteKind
-from tests.simulation.application import (
-    transaction_hash,
-)
-from tests.simulation.messages import (
-    Message,
-    TransactionsMessage,
-)
+from p2p.messages import Message, TransactionBatch
 
 if TYPE_CHECKING:
-    from tests.simulation.world import World
+    from tests.simulation.world import Place, World
 
 
 class Conspiracy:
-    """What the Byzantine validators of a run know together."""
+    """What the Byzantine validators of a run know together, about the newest epoch."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.blocks: dict[Digest, Block] = {}
+        self.wires: dict[Digest, bytes] = {}
+        self._headers: dict[Digest, Header] = {}
+        self.open_epoch((0, 0), world.universe.header, world.universe.header_hash)
+
+    def open_epoch(self, place: Place, base: Header, base_hash: Digest) -> None:
+        """Turn to the next epoch: forget votes and certificates of the one before."""
+        self.place = place
+        self.base_hash = base_hash
         self.proposals: dict[View, list[Proposal]] = defaultdict(list)
         self.certificates: dict[tuple[View, VoteKind], Certificate] = {}
-        self.wires: dict[Digest, bytes] = {}
         self.view = View(1)
         """One above the highest certified view."""
         self._votes: dict[tuple[View, VoteKind, Value], dict[int, Vote]] = defaultdict(dict)
-        self._headers: dict[Digest, Header] = {
-            world.network.genesis_hash: world.network.genesis,
-        }
+        self._headers[base_hash] = base
 
     def header(self, digest: Digest) -> Header | None:
         return self._headers.get(digest)
 
     def add_block(self, block: Block) -> Digest:
         """Remember a forged block."""
-        digest = block_hash(self.world.chain_id, block.header)
+        digest = self.world.checker.knowledge.add_block(block.header)
         self.blocks[digest] = block
         self._headers[digest] = block.header
         return digest
@@ -56,9 +56,9 @@ class Conspiracy:
         elif isinstance(message, CertificateMessage):
             for certificate in message.certificates:
                 self._learn_certificate(certificate)
-        elif isinstance(message, TransactionsMessage):
+        elif isinstance(message, TransactionBatch):
             for wire in message.wires:
-                self.wires.setdefault(transaction_hash(wire), wire)
+                self.wires.setdefault(wire_hash(wire), wire)
 
     def parents(self, view: View) -> list[tuple[View, Certificate | None]]:
         """Return the views whose block a proposal for ``view`` may extend, highest first."""
@@ -87,6 +87,8 @@ class Conspiracy:
         return tuple(self.certificates[key] for key in keys if key in self.certificates)[:64]
 
     def _learn_proposal(self, proposal: Proposal) -> None:
+        if (proposal.era, proposal.epoch) != self.place:
+            return
         known = self.proposals[proposal.view]
         if proposal not in known and len(known) < 4:
             known.append(proposal)
@@ -97,18 +99,22 @@ class Conspiracy:
                 self._learn_certificate(certificate)
 
     def _learn_certificate(self, certificate: Certificate) -> None:
+        if (certificate.era, certificate.epoch) != self.place:
+            return
         self.certificates.setdefault((certificate.view, certificate.kind), certificate)
         self.view = max(self.view, View(certificate.view + 1))
 
     def _learn_vote(self, vote: Vote) -> None:
-        if not 0 <= vote.voter < self.world.validators.size:
+        members = self.world.members(self.place)
+        if (vote.era, vote.epoch) != self.place or not 0 <= vote.voter < members.size:
             return
         votes = self._votes[vote.view, vote.kind, vote.value]
         if vote.voter in votes or (vote.view, vote.kind) in self.certificates:
             return
         votes[vote.voter] = vote
-        if self.world.is_quorum(sorted(votes)):
-            self._learn_certificate(assemble(votes, self.world.validators.bitmap_bytes))
+        mask = sum(1 << voter for voter in votes)
+        if self.world.checker.knowledge.registry.is_quorum(self.place, mask):
+            self._learn_certificate(assemble(votes, members.bitmap_bytes))
 
 
 def assemble(votes: dict[int, Vote], bitmap_bytes: int) -> Certificate:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from ledger.votes import Round
+from storage.schema import QUARANTINE_KEY, SIGN_FLOOR_KEY, decode_round
 from tests.simulation.options import rest_is_quorum
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tests.simulation.disk import Batch
+    from tests.simulation.disk import Image
     from tests.simulation.node import Node
     from tests.simulation.world import World
 
@@ -39,7 +39,7 @@ class Faults:
         """After healing: the nodes that must make progress."""
         self._random = world.random
         self._options = world.options
-        self._old_image: Batch | None = None
+        self._old_image: Image | None = None
         self._has_lost_disk = False
 
     def start(self) -> None:
@@ -50,6 +50,8 @@ class Faults:
             (options.clog_every_ms, self._clog),
             (options.crash_every_ms, self._crash),
             (3_000 if options.disk_loss else 0, self._lose_disk),
+            (4_000 if options.disk_loss and options.disk_damage else 0, self._damage_disk),
+            (4_000 if options.chamber_stops else 0, self._stop_chamber),
             (2_000 if options.disk_slow_ms else 0, self._slow_disk),
             (2_500 if options.sync_errors else 0, self._break_sync),
             (3_000 if options.clock_skew_ms else 0, self._turn_clock),
@@ -87,7 +89,7 @@ class Faults:
     def _choose_outside(self) -> list[int]:
         """Return as many honest validators as the core can spare (condition H)."""
         world = self.world
-        names = [member.name for member in world.validators]
+        names = list(world.names)
         failed = [names[index] for index in world.byzantine]
         honest = [index for index in world.nodes if index < len(names)]
         failed += [names[index] for index in honest if self._may_not_vote(index)]
@@ -103,14 +105,14 @@ class Faults:
     def _may_not_vote(self, index: int) -> bool:
         """Say whether a node is in quarantine, or the network not yet above its signing floor."""
         node = self.world.nodes[index]
-        floor = node.disk.live.get(("sign floor",))
+        floor = node.disk.live.get(SIGN_FLOOR_KEY)
         return is_quarantined(node) or (
-            isinstance(floor, Round) and floor.view >= self._highest_view()
+            floor is not None and decode_round(floor).view >= self._highest_view()
         )
 
     def _highest_view(self) -> int:
         processes = [node.process for node in self.world.nodes.values() if node.is_up]
-        return max((p.engine.status().view for p in processes if p is not None), default=0)
+        return max((p.replica.status().view for p in processes if p is not None), default=0)
 
     def _freeze(self, node: Node) -> None:
         if self._random.random() < 0.5:
@@ -204,10 +206,42 @@ class Faults:
         else:
             self.world.count("old disk image restored")
             node.disk.restore(self._old_image)
-        node.disk.durable["quarantined",] = node.disk.live["quarantined",] = True
-        node.durable_height = 0
+        quarantine(node)
         self._has_lost_disk = True
         self.world.timeline.after(self._random.randint(1, 2_000), self._restart, node)
+
+    def _damage_disk(self) -> None:
+        """A bit flips in an old record; the node stops when it reads it, and starts empty."""
+        node = self.world.nodes[self.world.names[self._options.disk_loss]]
+        if self._has_lost_disk and is_quarantined(node):
+            return
+        node.disk.damage()
+        self._has_lost_disk = True
+        self.world.count("bit flipped in an old record")
+        self.world.timeline.after(self._random.randint(500, 3_000), self._repair, node)
+
+    def _repair(self, node: Node) -> None:
+        """The operator starts a node anew whose disk is damaged; a restart finds the damage."""
+        if self.is_over or not node.disk.damaged:
+            return
+        self.world.crash(node, "for a look at its disk")
+        node.disk.wipe()
+        quarantine(node)
+        self._restart(node)
+
+    def _stop_chamber(self) -> None:
+        """All nodes of a chamber stop: the chain halts, and goes on when they return."""
+        world = self.world
+        chosen = [
+            world.nodes[index]
+            for name, index in world.names.items()
+            if name[0] == self._options.chamber_stops and index in world.nodes
+        ]
+        world.count("chamber stopped")
+        down_ms = self._random.choice((2_000, 10_000, 60_000))
+        for node in chosen:
+            world.crash(node, "with its chamber")
+            world.timeline.after(down_ms + self._random.randint(0, 50), self._restart, node)
 
     def _slow_disk(self) -> None:
         self._some_node().disk.sync_ms = self._random.randint(0, self._options.disk_slow_ms)
@@ -238,4 +272,10 @@ class Faults:
 
 def is_quarantined(node: Node) -> bool:
     """Say whether a node would start in quarantine, or is in it."""
-    return node.disk.live.get(("quarantined",)) is True
+    return QUARANTINE_KEY in node.disk.live
+
+
+def quarantine(node: Node) -> None:
+    """Mark a disk that may have forgotten votes, as the marker beside it makes a start do."""
+    node.disk.add(QUARANTINE_KEY, b"votes may be lost")
+    node.durable_height = 0

@@ -2,39 +2,43 @@
 
 Every want has a key, exists once, and asks one peer at a time until it is met or given up, so the
 number of outstanding requests is bounded by the number of wants (I10). Nothing fetched is trusted:
-blocks are stored under their recomputed hash, and a range of the chain counts only if it links to
-the chain here and ends in a verified finalization.
+blocks are kept under their recomputed hash, and a range of the chain counts only if it links to
+the chain here and ends in a verified finalization. Requests and answers are those of production
+(:mod:`p2p.messages`), and so is the server that answers them.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from consensus.types import Certificate
-from ledger.block import Block, block_hash
-from ledger.types import Digest, Height
+from ledger.block import PARENT_CERTIFICATE_BYTES_MAX, Block, block_hash
+from ledger.block_rules import transactions_root
+from ledger.encoding import StrictDecoder
+from ledger.errors import LedgerError
+from ledger.transaction import DecodedTransaction, wire_hash
+from ledger.types import ZERO_DIGEST, Digest, Height
 from ledger.votes import VoteKind
-from tests.simulation.application import matches_header
-from tests.simulation.messages import (
-    CHAIN_PAGE_BLOCKS,
-    CHAIN_PAGE_BLOCKS_MAX,
+from node.block_pool import PoolBlock, PoolFull
+from p2p.messages import (
+    BLOCK_WIRE_BYTES_MAX,
+    Answer,
     BlockAnswer,
     ChainAnswer,
     GetBlock,
     GetChain,
     GetTransactions,
-    Message,
-    TransactionsMessage,
+    Request,
+    Transactions,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from consensus.effects import FetchBlock, FetchChain
-    from tests.simulation.application import Application
+    from tests.simulation.ledger import Ledger, Missing
 
 RETRY_MS: Final = 250
 """Time after which the next peer is asked."""
@@ -45,10 +49,16 @@ TRIES_MAX: Final = 8
 WANTS_MAX: Final = 128
 """Wants of one node at a time; more would mean that it asks for what it does not need."""
 
-_decode_certificate = msgspec.msgpack.Decoder(Certificate).decode
+CHAIN_BLOCKS: Final = 16
+"""Blocks asked for at a time; small, so that a node far behind needs several pages."""
 
+STRETCH_BLOCKS_MAX: Final = 256
+"""Blocks collected before a finalization must cover them."""
 
-WantKey = tuple[str, bytes]
+_decode_block = StrictDecoder(Block, BLOCK_WIRE_BYTES_MAX).decode
+_decode_certificate = StrictDecoder(Certificate, PARENT_CERTIFICATE_BYTES_MAX).decode
+
+WantKey = tuple[str, Digest]
 """What kind of thing is missing, and its hash."""
 
 
@@ -56,11 +66,15 @@ WantKey = tuple[str, bytes]
 class Want:
     """Something missing, and whom to ask for it."""
 
-    request: Callable[[], Message | None]
-    """Makes the next request; None once nothing is missing."""
+    request: Callable[[int], Request | None]
+    """Makes the next request, given its id; None once nothing is missing."""
     peers: tuple[int, ...]
-    given_up: Callable[[], None] | None = None
+    take: Callable[[int, Answer], bool]
+    """Looks at an answer; True if it is what was wanted."""
+    end: Callable[[], None] | None = None
+    """Called once, when the want is met or given up."""
     tries: int = 0
+    request_id: int = 0
 
 
 class TooManyWants(Exception):
@@ -72,73 +86,130 @@ class Ports:
     """What the fetcher needs from the process it works for."""
 
     peers: tuple[int, ...]
-    send: Callable[[int, Message], None]
+    send: Callable[[int, Request], None]
     after: Callable[[int, Callable[..., None], object], None]
-    accept_block: Callable[[Block], None]
+    accept_block: Callable[[PoolBlock, Certificate | None], None]
     accept_certificate: Callable[[int, Certificate], None]
     is_certificate: Callable[[Certificate], bool]
     """Whether a certificate proves what it says."""
-    finalization: Callable[[int], Certificate | None]
-    """Stored finalization of a height."""
     finalized: Callable[[], tuple[int, Digest]]
     """Height and hash of the last block that the engine declared final."""
 
 
 @dataclass(slots=True)
-class Fetcher:
-    """One process's wants, and the answers it gives to the wants of others."""
+class Stretch:
+    """Blocks of a chain that no finalization covers yet."""
 
-    application: Application
+    first: Height
+    blocks: list[PoolBlock] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Fetcher:
+    """One process's wants."""
+
+    ledger: Ledger
     ports: Ports
     wants: dict[WantKey, Want] = field(default_factory=dict)
+    _ids: int = 0
+
+    # --- what may be wanted -----------------------------------------------------------------------
 
     def want_transactions(
-        self, digest: Digest, payload: bytes, first: tuple[int, ...], given_up: Callable[[], None]
+        self,
+        parked: Missing,
+        first: tuple[int, ...],
+        done: Callable[[dict[Digest, DecodedTransaction]], None],
     ) -> None:
-        """Fetch the transactions of a proposal that are not here."""
+        """Fetch transactions of a proposal; ``done`` gets those that came, some or all."""
+        digest = parked.request.block_hash
+        found: dict[Digest, DecodedTransaction] = {}
 
-        def request() -> Message | None:
-            hashes = self.application.missing(payload)
-            if any(len(item) != 32 for item in hashes):
-                return None
-            return GetTransactions(digest, tuple(hashes)) if hashes else None
+        def lacking() -> dict[int, Digest]:
+            mempool = self.ledger.mempool
+            for item in parked.missing.values():
+                entry = mempool.get(item)
+                if entry is not None:
+                    found[item] = entry.transaction
+            if self.ledger.pool.get(digest) is not None:
+                return {}
+            return {i: item for i, item in parked.missing.items() if item not in found}
 
-        self._want(("transactions", digest), Want(request, self._order(first), given_up))
+        def request(request_id: int) -> Request | None:
+            lacks = lacking()
+            return GetTransactions(request_id, digest, tuple(sorted(lacks))) if lacks else None
+
+        def take(_: int, answer: Answer) -> bool:
+            if not isinstance(answer, Transactions):
+                return False
+            asked = set(parked.missing.values())
+            for wire in answer.wires:
+                item = wire_hash(wire)
+                if item in asked:
+                    found[item] = self.ledger.universe.decode(wire)
+            return not lacking()
+
+        want = Want(request, self._order(first), take, lambda: done(found))
+        self._want(("transactions", digest), want)
 
     def want_block(self, effect: FetchBlock, first: tuple[int, ...]) -> None:
         """Fetch a whole block."""
         digest = effect.block_hash
 
-        def request() -> Message | None:
-            return None if digest in self.application.blocks else GetBlock(digest)
+        def request(request_id: int) -> Request | None:
+            held = self.ledger.pool.get(digest) is not None
+            return None if held else GetBlock(request_id, digest)
 
-        self._want(("block", digest), Want(request, self._order(first)))
+        def take(_: int, answer: Answer) -> bool:
+            if not isinstance(answer, BlockAnswer) or answer.block is None:
+                return False
+            block = self._whole(answer.block)
+            if block is None or block.block_hash != digest:
+                return False
+            self._keep(block)
+            return True
+
+        self._want(("block", digest), Want(request, self._order(first), take))
 
     def want_chain(self, effect: FetchChain, first_peers: tuple[int, ...]) -> None:
         """Fetch the next segment of the finalised chain."""
         first = effect.first
+        stretch = Stretch(first)
 
-        def request() -> Message | None:
-            return GetChain(first) if self.ports.finalized()[0] < first else None
+        def request(request_id: int) -> Request | None:
+            if self.ports.finalized()[0] >= first:
+                return None
+            return GetChain(request_id, first + len(stretch.blocks), CHAIN_BLOCKS)
 
-        self._want(("chain", b"%d" % first), Want(request, self._order(first_peers)))
+        def take(source: int, answer: Answer) -> bool:
+            return isinstance(answer, ChainAnswer) and self._take_page(stretch, source, answer)
 
-    def on_message(self, source: int, message: object) -> None:
-        """Answer a request, or take an answer."""
-        if isinstance(message, GetTransactions):
-            wires = self.application.wires
-            found = tuple(wires[item] for item in message.hashes if item in wires)
-            if found:
-                self.ports.send(source, TransactionsMessage(found))
-        elif isinstance(message, GetBlock):
-            block = self.application.blocks.get(message.block_hash)
-            self.ports.send(source, BlockAnswer(message.block_hash, block))
-        elif isinstance(message, GetChain):
-            self.ports.send(source, self._serve_chain(int(message.first)))
-        elif isinstance(message, BlockAnswer):
-            self._on_block(message)
-        elif isinstance(message, ChainAnswer):
-            self._on_chain(source, message)
+        self._want(("chain", ZERO_DIGEST), Want(request, self._order(first_peers), take))
+
+    # --- requests and answers ---------------------------------------------------------------------
+
+    def on_answer(self, source: int, answer: Answer) -> None:
+        """Take an answer to the latest request of a want."""
+        asked = [key for key, want in self.wants.items() if want.request_id == answer.request_id]
+        if not asked:
+            return
+        key, want = asked[0], self.wants[asked[0]]
+        try:
+            is_met = want.take(source, answer)
+        except LedgerError:
+            is_met = False
+        if self.wants.get(key) is want:
+            if is_met:
+                self._end(key)
+            elif key[0] == "chain" and isinstance(answer, ChainAnswer) and answer.blocks:
+                want.tries -= 1  # the next page
+                self._ask(key)
+
+    def poke_transactions(self) -> None:
+        """Look again at what waits for transactions: gossip may have brought them."""
+        for key, want in [item for item in self.wants.items() if item[0][0] == "transactions"]:
+            if self.wants.get(key) is want and want.request(want.request_id) is None:
+                self._end(key)
 
     def _order(self, first: tuple[int, ...]) -> tuple[int, ...]:
         known = tuple(peer for peer in first if peer in self.ports.peers)
@@ -154,73 +225,95 @@ class Fetcher:
 
     def _ask(self, key: WantKey) -> None:
         want = self.wants[key]
-        request = want.request()
+        self._ids += 1
+        request = want.request(self._ids)
         if request is None or want.tries >= TRIES_MAX:
-            del self.wants[key]
-            if request is not None and want.given_up is not None:
-                want.given_up()
+            self._end(key)
             return
+        want.request_id = self._ids
         self.ports.send(want.peers[want.tries % len(want.peers)], request)
         want.tries += 1
-        self.ports.after(RETRY_MS, self._ask_again, (key, want, want.tries))
+        self.ports.after(RETRY_MS, self._ask_again, (key, want, want.request_id))
 
     def _ask_again(self, asked: tuple[WantKey, Want, int]) -> None:
-        key, want, tries = asked
-        if self.wants.get(key) is want and want.tries == tries:
+        key, want, request_id = asked
+        if self.wants.get(key) is want and want.request_id == request_id:
             self._ask(key)
 
-    def _on_block(self, answer: BlockAnswer) -> None:
-        block = answer.block
-        if block is None or ("block", answer.block_hash) not in self.wants:
-            return
-        if self._digest(block) == answer.block_hash and matches_header(block):
-            del self.wants["block", answer.block_hash]
-            self.ports.accept_block(block)
+    def _end(self, key: WantKey) -> None:
+        want = self.wants.pop(key)
+        if want.end is not None:
+            want.end()
 
-    def _on_chain(self, source: int, answer: ChainAnswer) -> None:
-        """Take a segment: the finalization of its last block first, then the links to it."""
+    # --- blocks -----------------------------------------------------------------------------------
+
+    def _take_page(self, stretch: Stretch, source: int, answer: ChainAnswer) -> bool:
+        """Take one page: each block links to the one before; a finalization ends the stretch."""
         height, previous = self.ports.finalized()
-        finalization = answer.finalization
-        wanted = [key for key in self.wants if key[0] == "chain"]
+        if stretch.first != height + 1 or len(stretch.blocks) > STRETCH_BLOCKS_MAX:
+            stretch.blocks.clear()
+            return stretch.first <= height
+        page = [self._whole(data) for data in answer.blocks]
+        if stretch.blocks:
+            previous = stretch.blocks[-1].block_hash
+        for block in page:
+            if block is None or block.header.parent_hash != previous:
+                stretch.blocks.clear()
+                return False
+            stretch.blocks.append(block)
+            previous = block.block_hash
+        certificate = answer.certificate
+        if certificate is None:
+            return False
+        blocks, stretch.blocks = stretch.blocks, []
         if (
-            not wanted
-            or not answer.blocks
-            or finalization is None
-            or answer.first != height + 1
-            or finalization.kind is not VoteKind.FINALIZE
-            or finalization.value.block_hash != self._digest(answer.blocks[-1])
-            or not self.ports.is_certificate(finalization)
+            not blocks
+            or certificate.kind is not VoteKind.FINALIZE
+            or certificate.value.block_hash != blocks[-1].block_hash
+            or not self.ports.is_certificate(certificate)
         ):
+            return False
+        for block in blocks:
+            self._keep(block)
+        self.ports.accept_certificate(source, certificate)
+        return True
+
+    def _whole(self, data: bytes) -> PoolBlock | None:
+        """Return a block whose parts match its header; None if they do not."""
+        try:
+            block = _decode_block(data)
+        except LedgerError:
+            return None
+        header = block.header
+        if (
+            _certificate_hash(block.parent_certificate) != header.parent_certificate_hash
+            or len(block.transactions) != header.transaction_count
+            or transactions_root([wire_hash(w) for w in block.transactions])
+            != header.transactions_root
+        ):
+            return None
+        digest = block_hash(self.ledger.universe.chain_id, header)
+        return self.ledger.pool.get(digest) or self.ledger.pool_block(digest, block)
+
+    def _keep(self, block: PoolBlock) -> None:
+        if block.header.height <= self.ledger.durable_height:
             return
-        for block in answer.blocks:
-            if block.header.parent_hash != previous or not matches_header(block):
-                return
-            previous = self._digest(block)
-        for key in wanted:
-            del self.wants[key]
-        for block in answer.blocks:
-            self.ports.accept_block(block)
-        self.ports.accept_certificate(source, finalization)
-
-    def _serve_chain(self, first: int) -> ChainAnswer:
-        head = int(self.application.head)
-        finalization = None
-        last = first - 1
-        for height in range(first, min(head, first + CHAIN_PAGE_BLOCKS_MAX - 1) + 1):
-            stored = self.ports.finalization(height)
-            if stored is not None:
-                last, finalization = height, stored
-            if finalization is not None and height >= first + CHAIN_PAGE_BLOCKS - 1:
-                break
-        blocks = tuple(
-            self.application.blocks[digest] for digest in self.application.chain[first : last + 1]
-        )
-        return ChainAnswer(Height(first), blocks, finalization)
-
-    def _digest(self, block: Block) -> Digest:
-        return block_hash(self.application.network.chain_id, block.header)
+        try:
+            certificate = parent_certificate(block)
+            self.ledger.pool.add(block)
+        except (LedgerError, PoolFull):
+            return
+        self.ports.accept_block(block, certificate)
 
 
-def parent_certificate(block: Block) -> Certificate | None:
-    """Return the decoded certificate in a block; raises ``msgspec.MsgspecError`` on bad bytes."""
+def _certificate_hash(data: bytes) -> Digest:
+    return Digest(sha256(data).digest()) if data else ZERO_DIGEST
+
+
+def parent_certificate(block: PoolBlock) -> Certificate | None:
+    """Return the decoded certificate in a block.
+
+    Raises:
+        LedgerError: the bytes are none.
+    """
     return _decode_certificate(block.parent_certificate) if block.parent_certificate else None

@@ -8,24 +8,23 @@ as in ``docs/protocol.md``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from random import Random
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from msgspec import Struct
 
-from consensus.types import Certificate, CertificateMessage, Proposal, Status
+from consensus.types import Certificate
+from consensus.validity import EXECUTION_LAG_MAX
 from ledger.block import Block
-from ledger.types import Digest, Epoch, Era, Height, Signature, TimeMs, View
-from ledger.votes import Value, Vote, VoteKind
-from tests.simulation.application import (
-    BLOCK_TRANSACTIONS_MAX,
-    EXECUTION_LAG_MAX,
-    TRANSACTION_PREFIX,
-    transaction_hash,
-    transactions_root,
-)
-from tests.simulation.messages import BlockAnswer, ChainAnswer, Message
+from ledger.block_rules import transactions_root
+from ledger.transaction import wire_hash
+from ledger.types import Digest, Epoch, Era, Height, View
+from tests.simulation.universe import BLOCK_TRANSACTIONS_MAX
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
 
 replace = msgspec.structs.replace
 
@@ -43,7 +42,24 @@ class Draft(Struct, frozen=True):
     """Hash that the vote names instead of the block's own."""
 
 
-Forgery = Callable[[Draft, Random], Draft | None]
+@dataclass(frozen=True, slots=True)
+class Workshop:
+    """What a forger works with."""
+
+    world: World
+    random: Random
+
+    def digest(self) -> Digest:
+        """Return the hash of nothing."""
+        return Digest(self.random.randbytes(32))
+
+    def wires(self, count: int) -> list[bytes]:
+        """Return fresh transactions that are valid by themselves."""
+        world = self.world
+        return [world.universe.transfer(self.random, world.wall_ms()) for _ in range(count)]
+
+
+Forgery = Callable[[Draft, Workshop], Draft | None]
 
 
 def _with_header(draft: Draft, **changes: object) -> Draft:
@@ -53,128 +69,144 @@ def _with_header(draft: Draft, **changes: object) -> Draft:
 def _with_transactions(draft: Draft, wires: list[bytes]) -> Draft:
     changed = _with_header(
         draft,
-        transactions_root=transactions_root(map(transaction_hash, wires)),
+        transactions_root=transactions_root([wire_hash(wire) for wire in wires]),
         transaction_count=len(wires),
         body_bytes=sum(map(len, wires)),
     )
     return replace(changed, block=replace(changed.block, transactions=wires))
 
 
-def _wires(random: Random, count: int) -> list[bytes]:
-    return [TRANSACTION_PREFIX + random.randbytes(31) for _ in range(count)]
-
-
-def _height(draft: Draft, random: Random) -> Draft:
-    wrong = draft.block.header.height + random.choice((-1, 1, 2**40))
+def _height(draft: Draft, shop: Workshop) -> Draft:
+    wrong = draft.block.header.height + shop.random.choice((-1, 1, 2**40))
     return _with_header(draft, height=Height(wrong))
 
 
-def _parent(draft: Draft, random: Random) -> Draft:
-    return _with_header(draft, parent_hash=Digest(random.randbytes(32)))
+def _parent(draft: Draft, shop: Workshop) -> Draft:
+    return _with_header(draft, parent_hash=shop.digest())
 
 
-def _proposer(draft: Draft, random: Random) -> Draft:
-    return _with_header(draft, proposer=draft.block.header.proposer + random.choice((1, 2, 100)))
+def _proposer(draft: Draft, shop: Workshop) -> Draft:
+    return _with_header(
+        draft, proposer=draft.block.header.proposer + shop.random.choice((1, 2, 100))
+    )
 
 
-def _era(draft: Draft, random: Random) -> Draft:
+def _era(draft: Draft, shop: Workshop) -> Draft:
     return _with_header(draft, era=Era(1))
 
 
-def _epoch(draft: Draft, random: Random) -> Draft:
+def _epoch(draft: Draft, shop: Workshop) -> Draft:
     return _with_header(draft, epoch=Epoch(1))
 
 
-def _view(draft: Draft, random: Random) -> Draft:
-    return _with_header(draft, view=View(draft.block.header.view + random.choice((-1, 1))))
+def _view(draft: Draft, shop: Workshop) -> Draft:
+    return _with_header(draft, view=View(draft.block.header.view + shop.random.choice((-1, 1))))
 
 
-def _version(draft: Draft, random: Random) -> Draft:
+def _version(draft: Draft, shop: Workshop) -> Draft:
     return _with_header(draft, version=2)
 
 
-def _validator_set(draft: Draft, random: Random) -> Draft:
-    return _with_header(draft, validator_set_hash=Digest(random.randbytes(32)))
+def _validator_set(draft: Draft, shop: Workshop) -> Draft:
+    return _with_header(draft, validator_set_hash=shop.digest())
 
 
-def _next_set(draft: Draft, random: Random) -> Draft:
-    return _with_header(draft, next_validator_set_hash=Digest(random.randbytes(32)))
+def _next_set(draft: Draft, shop: Workshop) -> Draft:
+    return _with_header(draft, next_validator_set_hash=shop.digest())
 
 
-def _boundary(draft: Draft, random: Random) -> Draft:
-    return _with_header(draft, previous_boundary_hash=Digest(random.randbytes(32)))
+def _boundary(draft: Draft, shop: Workshop) -> Draft:
+    return _with_header(draft, previous_boundary_hash=shop.digest())
 
 
-def _certificate_hash(draft: Draft, random: Random) -> Draft:
-    return _with_header(draft, parent_certificate_hash=Digest(random.randbytes(32)))
+def _certificate_hash(draft: Draft, shop: Workshop) -> Draft:
+    return _with_header(draft, parent_certificate_hash=shop.digest())
 
 
-def _early(draft: Draft, random: Random) -> Draft:
-    return _with_header(draft, time_ms=random.choice((0, 1_000)))
+def _early(draft: Draft, shop: Workshop) -> Draft:
+    return _with_header(draft, time_ms=shop.random.choice((0, 1_000)))
 
 
-def _late(draft: Draft, random: Random) -> Draft:
+def _late(draft: Draft, shop: Workshop) -> Draft:
     return _with_header(draft, time_ms=draft.block.header.time_ms + 10**9)
 
 
-def _state_root(draft: Draft, random: Random) -> Draft:
-    return _with_header(draft, state_root=Digest(random.randbytes(32)))
+def _state_root(draft: Draft, shop: Workshop) -> Draft:
+    return _with_header(draft, state_root=shop.digest())
 
 
-def _history_root(draft: Draft, random: Random) -> Draft:
-    return _with_header(draft, history_root=Digest(random.randbytes(32)))
+def _history_root(draft: Draft, shop: Workshop) -> Draft:
+    return _with_header(draft, history_root=shop.digest())
 
 
-def _executed_ahead(draft: Draft, random: Random) -> Draft:
+def _executed_ahead(draft: Draft, shop: Workshop) -> Draft:
     return _with_header(draft, executed_height=draft.block.header.height)
 
 
-def _executed_behind(draft: Draft, random: Random) -> Draft | None:
+def _executed_behind(draft: Draft, shop: Workshop) -> Draft | None:
     executed = draft.block.header.executed_height
     return _with_header(draft, executed_height=Height(executed - 1)) if executed else None
 
 
-def _lag(draft: Draft, random: Random) -> Draft | None:
+def _lag(draft: Draft, shop: Workshop) -> Draft | None:
     header = draft.block.header
     if header.height - header.executed_height <= EXECUTION_LAG_MAX:
         return None
-    return _with_transactions(draft, _wires(random, 1))
+    return _with_transactions(draft, shop.wires(1))
 
 
-def _root(draft: Draft, random: Random) -> Draft:
-    return _with_header(draft, transactions_root=Digest(random.randbytes(32)))
+def _root(draft: Draft, shop: Workshop) -> Draft:
+    return _with_header(draft, transactions_root=shop.digest())
 
 
-def _count(draft: Draft, random: Random) -> Draft:
+def _count(draft: Draft, shop: Workshop) -> Draft:
     return _with_header(draft, transaction_count=draft.block.header.transaction_count + 1)
 
 
-def _bytes(draft: Draft, random: Random) -> Draft:
+def _bytes(draft: Draft, shop: Workshop) -> Draft:
     return _with_header(draft, body_bytes=draft.block.header.body_bytes + 1)
 
 
-def _malformed(draft: Draft, random: Random) -> Draft:
-    return _with_transactions(draft, [b"\x00" + random.randbytes(31)])
+def _malformed(draft: Draft, shop: Workshop) -> Draft:
+    return _with_transactions(draft, [b"\x00" + shop.random.randbytes(31)])
 
 
-def _twice(draft: Draft, random: Random) -> Draft:
-    return _with_transactions(draft, _wires(random, 1) * 2)
+def _bad_signature(draft: Draft, shop: Workshop) -> Draft:
+    wire = shop.wires(1)[0]
+    return _with_transactions(draft, [wire[:-1] + bytes([wire[-1] ^ 1])])
 
 
-def _oversize(draft: Draft, random: Random) -> Draft:
-    return _with_transactions(draft, _wires(random, BLOCK_TRANSACTIONS_MAX + 1))
+def _expired(draft: Draft, shop: Workshop) -> Draft:
+    past = draft.block.header.time_ms - 10_000_000
+    return _with_transactions(draft, [shop.world.universe.transfer(shop.random, past)])
 
 
-def _no_skips(draft: Draft, random: Random) -> Draft | None:
+def _used_before(draft: Draft, shop: Workshop) -> Draft | None:
+    """Takes the transactions of the parent again."""
+    parent = shop.world.find_block(Digest(draft.block.header.parent_hash))
+    return (
+        _with_transactions(draft, parent.transactions) if parent and parent.transactions else None
+    )
+
+
+def _twice(draft: Draft, shop: Workshop) -> Draft:
+    return _with_transactions(draft, shop.wires(1) * 2)
+
+
+def _oversize(draft: Draft, shop: Workshop) -> Draft:
+    return _with_transactions(draft, shop.wires(BLOCK_TRANSACTIONS_MAX + 1))
+
+
+def _no_skips(draft: Draft, shop: Workshop) -> Draft | None:
     """A1 to A3: claims an older parent than the certificates allow."""
     if draft.parent_view == 0:
         return None
     return replace(draft, parent_view=View(draft.parent_view - 1))
 
 
-def _other_hash(draft: Draft, random: Random) -> Draft:
+def _other_hash(draft: Draft, shop: Workshop) -> Draft:
     """The vote names another block than the header it comes with."""
-    return replace(draft, named=Digest(random.randbytes(32)))
+    return replace(draft, named=shop.digest())
 
 
 FORGERIES: Final[dict[str, Forgery]] = {
@@ -201,114 +233,11 @@ FORGERIES: Final[dict[str, Forgery]] = {
     "V6 transaction count": _count,
     "V6 body bytes": _bytes,
     "V6 malformed transaction": _malformed,
+    "V6 bad signature": _bad_signature,
+    "V6 expired transaction": _expired,
+    "V6 transaction of an ancestor": _used_before,
     "V6 transaction twice": _twice,
     "V6 too many transactions": _oversize,
     "A parent view": _no_skips,
 }
 """Every forgery by the rule that it breaks."""
-
-
-def distort(message: Message, random: Random) -> Message:
-    """Return a well-formed message that lies."""
-    if isinstance(message, Vote):
-        return _distort_vote(message, random)
-    if isinstance(message, Proposal):
-        return _distort_proposal(message, random)
-    if isinstance(message, CertificateMessage):
-        first = _distort_certificate(message.certificates[0], random)
-        return replace(message, certificates=(first, *message.certificates[1:]))
-    if isinstance(message, Status):
-        return _distort_status(message, random)
-    if isinstance(message, BlockAnswer) and message.block is not None:
-        return replace(message, block=_distort_block(message.block, random))
-    if isinstance(message, ChainAnswer) and message.blocks:
-        return _distort_chain(message, random)
-    return message
-
-
-def _distort_proposal(proposal: Proposal, random: Random) -> Proposal:
-    match random.randrange(5):
-        case 0:
-            header = replace(proposal.header, time_ms=TimeMs(proposal.header.time_ms + 1))
-            return replace(proposal, header=header)
-        case 1:
-            return replace(proposal, payload=random.randbytes(len(proposal.payload) + 32))
-        case 2:
-            return replace(proposal, parent_certificate=None)
-        case 3:
-            return replace(proposal, skips=proposal.skips[1:])
-        case _:
-            return replace(proposal, parent_certificate=proposal.finalization, finalization=None)
-
-
-def _distort_vote(vote: Vote, random: Random) -> Vote:
-    match random.randrange(7):
-        case 0:
-            return replace(vote, signature=Signature(random.randbytes(64)))
-        case 1:
-            return replace(vote, voter=vote.voter + random.choice((1, 127, 2**31)))
-        case 2:
-            return replace(vote, view=View(random.choice((0, vote.view + 1, 2**63 - 1))))
-        case 3:
-            return replace(vote, era=Era(vote.era + 1))
-        case 4:
-            return replace(vote, epoch=Epoch(vote.epoch + 1))
-        case 5:
-            return replace(vote, value=Value(View(0), Digest(random.randbytes(32))))
-        case _:
-            return replace(vote, kind=random.choice(tuple(VoteKind)))
-
-
-def _distort_certificate(certificate: Certificate, random: Random) -> Certificate:
-    match random.randrange(6):
-        case 0:
-            return replace(certificate, view=View(certificate.view + 1))
-        case 1:
-            return replace(certificate, kind=random.choice(tuple(VoteKind)))
-        case 2:
-            return replace(certificate, bitmap=bytes([certificate.bitmap[0] ^ 1]))
-        case 3:
-            return replace(certificate, signatures=certificate.signatures[:-64] + bytes(64))
-        case 4:
-            return replace(certificate, bitmap=b"\xff" * 16)
-        case _:
-            swapped = certificate.signatures[64:] + certificate.signatures[:64]
-            return replace(certificate, signatures=swapped)
-
-
-def _distort_status(status: Status, random: Random) -> Status:
-    match random.randrange(4):
-        case 0:
-            return replace(status, executed_height=Height(2**60))
-        case 1:
-            return replace(status, view=View(status.view + 10**6))
-        case 2:
-            return replace(status, nonce=random.randbytes(16))
-        case _:
-            return replace(status, previous_view=None, notarization=None, finalization=None)
-
-
-def _distort_block(block: Block, random: Random) -> Block:
-    match random.randrange(3):
-        case 0:
-            return replace(block, header=replace(block.header, height=Height(2**60)))
-        case 1:
-            return replace(block, transactions=[*block.transactions, *_wires(random, 1)])
-        case _:
-            return replace(block, parent_certificate=random.randbytes(40))
-
-
-def _distort_chain(answer: ChainAnswer, random: Random) -> ChainAnswer:
-    match random.randrange(4):
-        case 0:
-            return replace(answer, blocks=answer.blocks[:-1])
-        case 1:
-            last = _distort_block(answer.blocks[-1], random)
-            return replace(answer, blocks=(*answer.blocks[:-1], last))
-        case 2:
-            return replace(answer, finalization=None)
-        case _:
-            forged = (
-                _distort_certificate(answer.finalization, random) if answer.finalization else None
-            )
-            return replace(answer, finalization=forged)

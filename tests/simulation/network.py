@@ -9,23 +9,22 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-import msgspec
-
-from tests.simulation.messages import decode, encode
+from p2p.errors import P2PError
+from p2p.messages import decode_message, encode_message
 from tests.simulation.trace import describe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
     from random import Random
 
-    from tests.simulation.messages import Message
+    from p2p.messages import Message
     from tests.simulation.timeline import Timeline
     from tests.simulation.trace import Trace
 
-Packet = object
-"""What travels: a message, or its bytes if the run uses the codec."""
+DECODED_MAX: Final = 4_096
+"""Messages remembered with their bytes; they are decoded once, not by every receiver."""
 
 
 @dataclass(slots=True)
@@ -39,23 +38,23 @@ class Link:
     duplicate_percent: int = 0
     is_cut: bool = False
     is_clogged: bool = False
-    waiting: list[Packet] = field(default_factory=list)
+    waiting: list[bytes] = field(default_factory=list)
 
 
 class Network:
     """All links, and the receivers behind them."""
 
-    def __init__(self, timeline: Timeline, random: Random, trace: Trace, *, codec: bool) -> None:
+    def __init__(self, timeline: Timeline, random: Random, trace: Trace) -> None:
         self.faults: Counter[str] = Counter()
         self.sent = 0
         self.links: dict[tuple[int, int], Link] = {}
         self._timeline = timeline
         self._random = random
         self._trace = trace
-        self._codec = codec
-        self._receivers: dict[int, Callable[[int, Packet], None]] = {}
+        self._decoded: dict[bytes, Message | None] = {}
+        self._receivers: dict[int, Callable[[int, bytes], None]] = {}
 
-    def attach(self, node: int, receiver: Callable[[int, Packet], None], link: Link) -> None:
+    def attach(self, node: int, receiver: Callable[[int, bytes], None], link: Link) -> None:
         """Connect a node to all others by links like ``link``."""
         for other in self._receivers:
             for pair in ((node, other), (other, node)):
@@ -67,19 +66,19 @@ class Network:
                 )
         self._receivers[node] = receiver
 
-    def pack(self, message: Message) -> Packet:
-        """Turn a message into what travels."""
-        return encode(message) if self._codec else message
-
-    def unpack(self, packet: Packet) -> Message | None:
-        """Undo :meth:`pack`; None if the bytes are no message."""
-        if not isinstance(packet, bytes):
-            return packet  # type: ignore[return-value]
+    def unpack(self, packet: bytes) -> Message | None:
+        """Return the message that bytes stand for; None if they are none."""
+        decoded = self._decoded
+        if packet in decoded:
+            return decoded[packet]
+        message: Message | None = None
         try:
-            message: Message = decode(packet)
-        except msgspec.MsgspecError:
+            message = decode_message(packet)
+        except P2PError:
             self.faults["malformed message refused"] += 1
-            return None
+        if len(decoded) >= DECODED_MAX:
+            decoded.clear()
+        decoded[packet] = message
         return message
 
     def send(self, source: int, target: int, message: Message) -> None:
@@ -88,12 +87,13 @@ class Network:
 
     def multicast(self, source: int, targets: Collection[int], message: Message) -> None:
         """Send one message to several nodes, encoding it once."""
-        self._trace.record(f"{source} sends {describe(message)} to {targets}")
-        packet = self.pack(message)
+        if self._trace.is_on:
+            self._trace.record(f"{source} sends {describe(message)} to {targets}")
+        packet = encode_message(message)
         for target in targets:
             self.send_packet(source, target, packet)
 
-    def send_packet(self, source: int, target: int, packet: Packet) -> None:
+    def send_packet(self, source: int, target: int, packet: bytes) -> None:
         """Send what may be mutated bytes over one link."""
         self.sent += 1
         link = self.links[source, target]
@@ -147,6 +147,6 @@ class Network:
             if node in pair:
                 link.is_cut = True
 
-    def _deliver_later(self, source: int, target: int, link: Link, packet: Packet) -> None:
+    def _deliver_later(self, source: int, target: int, link: Link, packet: bytes) -> None:
         delay_ms = link.delay_min_ms + int(self._random.random() * (link.delay_spread_ms + 1))
         self._timeline.after(delay_ms, self._receivers[target], source, packet)

@@ -16,12 +16,27 @@ from consensus.timing import Timing
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-CHAMBERS: Final = ((2, 2), (3, 2), (4, 3), (4, 0), (3, 3))
-"""(government, commercial). 2+2, 3+2, 4+3 and 4+0 cover n = 4, 5, 7; 3+3 is the only size at which
-"at least" two thirds differs from "more than"."""
+CHAMBERS: Final = {
+    (2, 2): 24,
+    (3, 1): 6,
+    (4, 0): 8,
+    (3, 2): 20,
+    (3, 3): 12,
+    (4, 3): 14,
+    (5, 2): 4,
+    (5, 3): 4,
+    (5, 4): 3,
+    (7, 3): 2,
+    (5, 5): 1,
+    (6, 5): 1,
+    (7, 5): 1,
+    (7, 6): 1,
+}
+"""(government, commercial) and how often, in percent. Small networks reach more views per second of
+CPU; 3+3 is the smallest at which "at least" two thirds differs from "more than"."""
 
-CHAMBER_WEIGHTS: Final = (30, 25, 20, 15, 10)
-"""How often each is drawn, in percent: small networks reach more views per second of CPU."""
+LARGE: Final = 8
+"""Networks of this size and more run for a shorter time: a view costs n^2 messages."""
 
 BEHAVIOURS: Final = (
     *("equivocator",) * 3,
@@ -45,12 +60,12 @@ class Options:
     government: int
     commercial: int
     observers: int
+    joiners: tuple[str, ...]
+    """Names of people that may become validators later; ``g1b`` is a second pair of keys of g1."""
     byzantine: tuple[tuple[str, str], ...]
     """(chamber "g" or "c" with a number, behaviour)."""
     whole_chamber: bool
     """A whole chamber is Byzantine: only safety can be asked for."""
-    codec: bool
-    """Messages travel as bytes."""
     real_signatures: bool
     safety_ms: int
     """Length of the phase with faults."""
@@ -66,8 +81,12 @@ class Options:
     crash_every_ms: int
     crash_all: bool
     """Some crashes take all nodes at once."""
+    chamber_stops: str
+    """Chamber ("g" or "c") that is down as a whole for a while; empty for none."""
     disk_loss: str
     """Validator that may lose its disk, or get an old image of it back; empty for none."""
+    disk_damage: bool
+    """Bits flip on that validator's disk, too."""
     disk_slow_ms: int
     """Longest time of a sync."""
     sync_errors: bool
@@ -79,8 +98,6 @@ class Options:
     """Mean time between transactions in a burst."""
     idle_gaps: bool
     """Bursts alternate with silence."""
-    pending_counts_in_flight: bool
-    """Nodes call transactions of unfinalised blocks waiting."""
     outside_core: bool
     """After healing, as many nodes as can be spared stay down or cut off."""
     delta_ms: int
@@ -101,11 +118,13 @@ class Options:
 def expand(seed: int) -> Options:
     """Return the options that a seed stands for."""
     random = Random(seed * 2 + 1)
-    government, commercial = random.choices(CHAMBERS, CHAMBER_WEIGHTS)[0]
+    government, commercial = random.choices(list(CHAMBERS), list(CHAMBERS.values()))[0]
     whole_chamber = commercial > 0 and random.random() < 0.08
     if whole_chamber:
         government, commercial = random.choice(((3, 2), (4, 3), (3, 3)))
     faulty = choose_byzantine(random, government, commercial, whole_chamber=whole_chamber)
+
+    is_large = government + commercial >= LARGE
 
     def sometimes(percent: int, *values: int) -> int:
         return random.choice(values) if random.random() * 100 < percent else 0
@@ -117,9 +136,9 @@ def expand(seed: int) -> Options:
         observers=sometimes(20, 1),
         byzantine=faulty,
         whole_chamber=whole_chamber,
-        codec=random.random() < 0.6,
         real_signatures=random.random() < 0.03,
-        safety_ms=random.choice((8_000, 15_000, 30_000)),
+        joiners=(),
+        safety_ms=random.choice((3_000, 5_000) if is_large else (4_000, 8_000, 20_000)),
         delay_ms=random.choice((2, 10, 50, 150)),
         spread_ms=random.choice((1, 10, 50, 200)),
         loss_percent=sometimes(60, 2, 10, 25, 40),
@@ -128,15 +147,16 @@ def expand(seed: int) -> Options:
         clog_every_ms=sometimes(40, 500, 2_000),
         crash_every_ms=sometimes(60, 700, 2_000, 5_000),
         crash_all=random.random() < 0.3,
+        chamber_stops=random.choice("gc") if commercial and random.random() < 0.12 else "",
         disk_loss=choose_disk_loss(random, government, commercial, faulty),
+        disk_damage=random.random() < 0.4,
         disk_slow_ms=sometimes(40, 2, 20, 500),
         sync_errors=random.random() < 0.2,
         clock_skew_ms=sometimes(50, 300, 2_000),
-        execution_ms=sometimes(50, 5, 100, 2_000),
+        execution_ms=sometimes(50, 5, 100, 500, 2_000),
         verification_ms=sometimes(60, 5, 50),
         transaction_every_ms=random.choice((50, 200, 1_000)),
         idle_gaps=random.random() < 0.6,
-        pending_counts_in_flight=random.random() < 0.3,
         outside_core=random.random() < 0.5,
         delta_ms=random.choice((20, 100, 250)),
         idle_ms=random.choice((3_000, 30_000)) if random.random() < 0.1 else None,

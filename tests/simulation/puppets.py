@@ -10,40 +10,35 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from consensus.certificates import certificate_hash, encode_certificate
 from consensus.types import CertificateMessage, GetProposal, Proposal, Status, StatusRequest
+from consensus.validity import EXECUTION_LAG_MAX
 from ledger.block import Block
-from ledger.types import Digest, Epoch, Era, Height, View
+from ledger.block_rules import transactions_root
+from ledger.encoding import encode
+from ledger.transaction import wire_hash
+from ledger.types import ZERO_DIGEST, Digest, Epoch, Era, Height, View
 from ledger.votes import NULL_VALUE, Value, Vote, VoteKind, vote_signing_bytes
-from tests.simulation.application import (
-    BLOCK_TRANSACTIONS_MAX,
-    EXECUTION_LAG_MAX,
-    certificate_hash,
-    transaction_hash,
-    transactions_root,
-)
-from tests.simulation.forgery import FORGERIES, Draft
-from tests.simulation.messages import (
+from p2p.messages import (
     BlockAnswer,
     GetBlock,
     GetTransactions,
     Message,
-    TransactionsMessage,
-    encode,
+    Transactions,
 )
+from tests.simulation.forgery import FORGERIES, Draft, Workshop
+from tests.simulation.universe import BLOCK_TRANSACTIONS_MAX
 
 if TYPE_CHECKING:
     from random import Random
 
-    from tests.simulation.world import World
+    from tests.simulation.world import Place, World
 
 FLOOD_VOTES: Final = 400
 """Votes that a flooder signs in one burst, over far views and many values."""
 
 FLOOD_EVERY_MS: Final = 2_000
 """Time between bursts."""
-
-ERA: Final = Era(0)
-EPOCH: Final = Epoch(0)
 
 
 class Puppet:
@@ -56,39 +51,57 @@ class Puppet:
         self.conspiracy = world.conspiracy
         self.peers = tuple(peer for peer in world.node_indexes if peer != index)
         self._sign = world.signer(index)
-        self._led: set[View] = set()
-        self._answered: set[tuple[View, Digest]] = set()
+        self._led: set[tuple[Place, View]] = set()
+        self._answered: set[tuple[Place, View, Digest]] = set()
 
     def start(self) -> None:
         self._lead()
 
-    def on_packet(self, source: int, packet: object) -> None:
+    def on_packet(self, source: int, packet: bytes) -> None:
         message = self.world.net.unpack(packet)
         if message is None:
             return
         self.conspiracy.learn(message)
         if isinstance(message, GetTransactions | GetBlock | StatusRequest | GetProposal):
             self._serve(source, message)
-        if isinstance(message, Vote | Proposal) and message.value != NULL_VALUE:
+        if (
+            isinstance(message, Vote | Proposal)
+            and message.value != NULL_VALUE
+            and (message.era, message.epoch) == self.conspiracy.place
+        ):
             self.on_value(message.view, message.value)
         self._lead()
 
     def on_value(self, view: View, value: Value) -> None:
         """React once to each value that is heard of."""
-        if view < self.conspiracy.view - 3 or (view, value.block_hash) in self._answered:
+        key = (self.conspiracy.place, view, value.block_hash)
+        if view < self.conspiracy.view - 3 or key in self._answered or self.member is None:
             return
-        self._answered.add((view, value.block_hash))
-        self.world.timeline.after(self.random.randint(0, 60), self.vote_on, view, value)
+        self._answered.add(key)
+        self.world.timeline.after(self.random.randint(0, 60), self._vote_on, key[0], view, value)
+
+    def _vote_on(self, place: Place, view: View, value: Value) -> None:
+        if place == self.conspiracy.place:
+            self.vote_on(view, value)
 
     def vote_on(self, view: View, value: Value) -> None:
         """Vote for a value: as an honest validator would."""
         self.send_all(self.vote(VoteKind.NOTARIZE, view, value))
 
+    @property
+    def member(self) -> int | None:
+        """Own index in the set of the newest epoch; None if not in it."""
+        key = self.world.key_of(self.index)
+        members = self.world.members(self.conspiracy.place)
+        return None if key is None else members.index_of_key(key)
+
     def vote(self, kind: VoteKind, view: View, value: Value) -> Vote:
-        """Sign anything."""
-        message = vote_signing_bytes(self.world.chain_id, kind, ERA, EPOCH, view, value)
-        signed = Vote(kind, ERA, EPOCH, view, value, self.index, self._sign(message))
-        self.conspiracy.learn(signed)
+        """Sign anything; somebody who is in no set signs as member 0."""
+        era, epoch = Era(self.conspiracy.place[0]), Epoch(self.conspiracy.place[1])
+        message = vote_signing_bytes(self.world.universe.chain_id, kind, era, epoch, view, value)
+        signed = Vote(kind, era, epoch, view, value, self.member or 0, self._sign(message))
+        if self.member is not None:
+            self.conspiracy.learn(signed)
         return signed
 
     def send(self, target: int, message: Message) -> None:
@@ -108,50 +121,67 @@ class Puppet:
         if not parents:
             return None
         parent_view, certificate = self.random.choice(parents)
-        genesis_hash = self.world.network.genesis_hash
-        parent_hash = genesis_hash if certificate is None else certificate.value.block_hash
+        base_hash = conspiracy.base_hash
+        parent_hash = base_hash if certificate is None else certificate.value.block_hash
         parent = self.conspiracy.header(parent_hash)
         if parent is None:
             return None
-        encoded = b"" if certificate is None else encode(certificate)
+        encoded = b"" if certificate is None else encode_certificate(certificate)
         wires: list[bytes] = []
         if parent.height + 1 - parent.executed_height <= EXECUTION_LAG_MAX:
             pool = list(self.conspiracy.wires.values())[-3 * BLOCK_TRANSACTIONS_MAX :]
             wires = self.random.sample(pool, min(len(pool), self.random.randint(0, 3)))
-        hashes = [transaction_hash(wire) for wire in wires]
+        hashes = [wire_hash(wire) for wire in wires]
         now_ms = self.world.wall_ms() + self.random.randint(0, 50)
+        roots: dict[str, Digest] = {}
+        if parent.height == 0:  # its header certifies nothing yet
+            outcome = self.world.universe.outcome
+            roots = {"state_root": outcome.state_root, "history_root": outcome.history_root}
         header = msgspec.structs.replace(
             parent,
+            **roots,
+            era=conspiracy.place[0],
+            epoch=conspiracy.place[1],
+            validator_set_hash=self.world.members(conspiracy.place).hash,
+            next_validator_set_hash=ZERO_DIGEST,
             height=parent.height + 1,
             view=view,
             parent_hash=parent_hash,
-            proposer=self.index,
+            proposer=self.member or 0,
             time_ms=max(now_ms, parent.time_ms + 1),
             transactions_root=transactions_root(hashes),
             transaction_count=len(hashes),
             body_bytes=sum(map(len, wires)),
-            parent_certificate_hash=certificate_hash(encoded),
-            previous_boundary_hash=genesis_hash,
+            parent_certificate_hash=certificate_hash(certificate),
+            previous_boundary_hash=base_hash,
         )
         skips = self.conspiracy.skips(parent_view, view)
-        return Draft(Block(header, encoded, wires, ()), parent_view, certificate, skips)
+        is_late = parent.next_validator_set_hash != ZERO_DIGEST and certificate is not None
+        return Draft(
+            Block(header, encoded, wires, ()),
+            parent_view,
+            certificate,
+            skips,
+            corruption="V5 child of a boundary" if is_late else None,
+        )
 
     def propose(self, draft: Draft, view: View, targets: tuple[int, ...]) -> None:
         """Sign a draft and send it to some."""
         digest = self.conspiracy.add_block(draft.block)
-        self.world.checker.on_block(digest, draft.block.header, draft.corruption)
+        knowledge = self.world.checker.knowledge
+        knowledge.add_block(draft.block.header, draft.corruption)
         for wire in draft.block.transactions:
-            self.conspiracy.wires.setdefault(transaction_hash(wire), wire)
+            self.conspiracy.wires.setdefault(wire_hash(wire), wire)
         value = Value(draft.parent_view, draft.named or digest)
         if draft.named is not None:
-            self.world.checker.on_block(draft.named, draft.block.header, draft.corruption)
+            knowledge.add_named(draft.named, draft.block.header, draft.corruption)
         proposal = Proposal(
-            era=ERA,
-            epoch=EPOCH,
+            era=Era(self.conspiracy.place[0]),
+            epoch=Epoch(self.conspiracy.place[1]),
             view=view,
             value=value,
             header=draft.block.header,
-            payload=b"".join(map(transaction_hash, draft.block.transactions)),
+            payload=b"".join(map(wire_hash, draft.block.transactions)),
             parent_certificate=draft.parent_certificate,
             skips=draft.skips,
             finalization=None,
@@ -164,22 +194,27 @@ class Puppet:
         """Act as the leader of a view."""
 
     def _lead(self) -> None:
-        view = self.conspiracy.view
-        if self.world.leader(view) == self.index and view not in self._led:
-            self._led.add(view)
-            self.world.timeline.after(self.random.randint(0, 300), self.lead, view)
+        view, place = self.conspiracy.view, self.conspiracy.place
+        if (place, view) not in self._led and self.world.leader(place, view) == self.index:
+            self._led.add((place, view))
+            self.world.timeline.after(self.random.randint(0, 300), self._lead_in, place, view)
+
+    def _lead_in(self, place: Place, view: View) -> None:
+        if place == self.conspiracy.place:
+            self.lead(view)
 
     def _serve(self, source: int, message: Message) -> None:
         if self.random.random() < 0.5:
             return
         if isinstance(message, GetTransactions):
-            wires = self.conspiracy.wires
-            self.send(
-                source, TransactionsMessage(tuple(wires[h] for h in message.hashes if h in wires))
-            )
+            held = self.conspiracy.blocks.get(Digest(message.block_hash))
+            wires = [] if held is None else held.transactions
+            found = tuple(wires[i] for i in message.indexes if i < len(wires))
+            self.send(source, Transactions(message.request_id, found))
         elif isinstance(message, GetBlock):
-            block = self.conspiracy.blocks.get(message.block_hash)
-            self.send(source, BlockAnswer(message.block_hash, block))
+            block = self.conspiracy.blocks.get(Digest(message.block_hash))
+            data = None if block is None else encode(block)
+            self.send(source, BlockAnswer(message.request_id, data))
         elif isinstance(message, GetProposal):
             for proposal in self.conspiracy.proposals.get(message.view, []):
                 self.send(source, proposal)
@@ -194,7 +229,8 @@ class Puppet:
         if known:
             certificate = self.conspiracy.certificates[self.random.choice(known)]
             view = View(certificate.view + 1)
-        return Status(nonce, ERA, EPOCH, view, Height(0), certificate, None, None)
+        era, epoch = Era(self.conspiracy.place[0]), Epoch(self.conspiracy.place[1])
+        return Status(nonce, era, epoch, view, Height(0), certificate, None, None)
 
 
 class Equivocator(Puppet):
@@ -244,11 +280,13 @@ class Forger(Puppet):
         draft = skipping or self.draft(view)
         if draft is None:
             return
+        if draft.corruption is not None:
+            self.world.count(f"forged block: {draft.corruption}")
         if skipping is not None:
             self.world.count("forged block: A3 skips a view")
-        elif self.random.random() < 0.8:
+        elif draft.corruption is None and self.random.random() < 0.8:
             name = self.random.choice(sorted(FORGERIES))
-            forged = FORGERIES[name](draft, self.random)
+            forged = FORGERIES[name](draft, Workshop(self.world, self.random))
             if forged is not None:
                 self.world.count(f"forged block: {name}")
                 draft = msgspec.structs.replace(forged, corruption=name)

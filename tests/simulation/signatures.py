@@ -1,76 +1,117 @@
-"""Keys of simulated validators: a keyed hash instead of Ed25519, or the real thing.
+"""Keys of simulated people: real Ed25519 key pairs that sign for real, or with a keyed hash.
 
-A stub signature is BLAKE2b keyed with the validator's secret. Inside one process, where only the
-scheme knows the secrets, it is as unforgeable as a signature, and thirty times cheaper to verify.
+Public keys are real in every run, because the ledger refuses strings that are no key. A stub
+signature is BLAKE2b keyed with the pair's secret: inside one process, where only the scheme knows
+the secrets, it is as unforgeable as a signature, and a hundred times cheaper to verify. While a
+stub scheme is installed the ledger's own checks (evidence, readiness) use it, too.
 """
 
 from __future__ import annotations
 
+from contextlib import ExitStack, contextmanager
+from functools import cache
 from hashlib import blake2b, sha256
 from typing import TYPE_CHECKING, Protocol
+from unittest.mock import patch
 
 from ledger import crypto
 from ledger.types import PublicKey, Signature
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
+
+
+class KeyPair(Protocol):
+    """Signs with one key; what :func:`ledger.transaction.sign_transaction` asks for."""
+
+    public_key: PublicKey
+
+    def sign(self, message: bytes) -> Signature:
+        """Return the deterministic signature over a message."""
+        ...
 
 
 class Scheme(Protocol):
     """Makes keys, signs and verifies."""
 
-    def public_key(self, name: str) -> PublicKey:
-        """Return the public key of the key pair called ``name``, making it at the first call."""
+    def key_pair(self, name: str) -> KeyPair:
+        """Return the key pair called ``name``; the same one every time, in every run."""
         ...
 
-    def signer(self, public_key: PublicKey) -> Callable[[bytes], Signature]:
-        """Return the signing function of a key pair made here."""
-        ...
-
-    def verify(self, public_key: PublicKey, message: bytes, signature: Signature) -> bool:
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
         """Say whether ``signature`` was made over ``message`` by this key."""
         ...
 
 
+@cache
+def real_key(name: str) -> crypto.SigningKey:
+    """Return the Ed25519 key of a name."""
+    return crypto.SigningKey.from_seed(sha256(f"secret of {name}".encode()).digest())
+
+
+class StubKey:
+    """Signs by a keyed hash, under the public key of a real key pair."""
+
+    def __init__(self, public_key: PublicKey) -> None:
+        self.public_key = public_key
+        self.secret = sha256(b"stub" + public_key).digest()
+
+    def sign(self, message: bytes) -> Signature:
+        """Return the tag of a message."""
+        return Signature(blake2b(message, key=self.secret, digest_size=64).digest())
+
+
 class StubScheme:
-    """Keyed hashes; deterministic in the seed."""
+    """Keyed hashes."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._secrets: dict[PublicKey, bytes] = {}
+    def __init__(self) -> None:
+        self._keys: dict[bytes, StubKey] = {}
 
-    def public_key(self, name: str) -> PublicKey:
-        secret = sha256(f"secret {self._seed} {name}".encode()).digest()
-        public = PublicKey(sha256(b"public" + secret).digest())
-        self._secrets[public] = secret
-        return public
+    def key_pair(self, name: str) -> StubKey:
+        """Return the key pair called ``name``."""
+        public_key = real_key(name).public_key
+        key = self._keys.get(public_key)
+        if key is None:
+            key = self._keys[public_key] = StubKey(public_key)
+        return key
 
-    def signer(self, public_key: PublicKey) -> Callable[[bytes], Signature]:
-        secret = self._secrets[public_key]
-        return lambda message: Signature(blake2b(message, key=secret, digest_size=64).digest())
-
-    def verify(self, public_key: PublicKey, message: bytes, signature: Signature) -> bool:
-        secret = self._secrets.get(public_key)
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
+        """Compute the tag again; a key that was not made here has signed nothing."""
+        key = self._keys.get(public_key)
         return (
-            secret is not None
-            and blake2b(message, key=secret, digest_size=64).digest() == signature
+            key is not None
+            and blake2b(message, key=key.secret, digest_size=64).digest() == signature
         )
 
 
 class Ed25519Scheme:
     """The signatures of production."""
 
-    def __init__(self, seed: int) -> None:
-        self._seed = seed
-        self._keys: dict[PublicKey, crypto.SigningKey] = {}
+    def key_pair(self, name: str) -> crypto.SigningKey:
+        """Return the key pair called ``name``."""
+        return real_key(name)
 
-    def public_key(self, name: str) -> PublicKey:
-        key = crypto.SigningKey.from_seed(sha256(f"secret {self._seed} {name}".encode()).digest())
-        self._keys[key.public_key] = key
-        return key.public_key
-
-    def signer(self, public_key: PublicKey) -> Callable[[bytes], Signature]:
-        return self._keys[public_key].sign
-
-    def verify(self, public_key: PublicKey, message: bytes, signature: Signature) -> bool:
+    def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
+        """Verify under the strict rule of the ledger."""
         return crypto.verify(public_key, message, signature)
+
+
+VERIFIES_DURING_EXECUTION: tuple[str, ...] = ()
+"""Names under which ledger modules know ``crypto.verify``: executing evidence and readiness."""
+
+
+class _Silent:
+    """Stands for the logs of production modules: what they would say is in the trace."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        return lambda *arguments, **fields: None
+
+
+@contextmanager
+def installed(scheme: Scheme) -> Iterator[None]:
+    """Let the ledger's execution verify by ``scheme`` meanwhile, and let no module log."""
+    with ExitStack() as stack:
+        for name in VERIFIES_DURING_EXECUTION:
+            stack.enter_context(patch(name, scheme.verify))
+        stack.enter_context(patch("node.application.log", _Silent()))
+        yield

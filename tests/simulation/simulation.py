@@ -13,9 +13,10 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.checkers import Violation
 from tests.simulation.faults import Faults
 from tests.simulation.fetch import TooManyWants
+from tests.simulation.invariants import Violation
+from tests.simulation.signatures import installed
 from tests.simulation.timeline import EventStorm
 from tests.simulation.workload import Workload
 from tests.simulation.world import World
@@ -46,6 +47,8 @@ class Result:
     virtual_ms: int = 0
     events: int = 0
     height: int = 0
+    epochs: int = 0
+    """Times the validator set changed."""
     views: int = 0
     transactions: int = 0
     healed_ms: int | None = None
@@ -59,12 +62,18 @@ class Result:
     at_ms: int = 0
 
 
-def run(options: Options, sink: Callable[[str], None] | None = None) -> Result:
-    """Run the simulation that ``options`` describe; a violation is part of the result."""
+def run(
+    options: Options, sink: Callable[[str], None] | None = None, *, traced: bool = False
+) -> Result:
+    """Run the simulation that ``options`` describe; a violation is part of the result.
+
+    ``traced`` computes the hash that identifies the run, ``sink`` receives every event as a line.
+    """
     result = Result(options.seed)
-    world = World(options, sink)
+    world = World(options, sink, traced=traced)
     try:
-        _run_phases(world, result)
+        with installed(world.scheme):
+            _run_phases(world, result)
     except Violation as violation:
         result.invariant, result.detail = violation.invariant, violation.detail
     except (EventStorm, TooManyWants) as storm:
@@ -76,10 +85,12 @@ def run(options: Options, sink: Callable[[str], None] | None = None) -> Result:
     checker = world.checker
     result.at_ms = result.virtual_ms = world.timeline.now_ms
     result.events = world.timeline.events_run
-    result.height = len(checker.chain) - 1
+    knowledge = checker.knowledge
+    result.height = len(knowledge.chain) - 1
+    result.epochs = len(knowledge.sets) - 1
     result.views = checker.highest_view
-    result.transactions = len(checker.acknowledged)
-    result.evidence = checker.evidence_reported
+    result.transactions = len(knowledge.acknowledged)
+    result.evidence = checker.accusations.reported
     result.faults = world.faults + world.net.faults
     result.coverage = world.coverage
     world.trace.record(f"end {result.invariant} height {result.height}")
@@ -95,7 +106,7 @@ def _run_phases(world: World, result: Result) -> None:
     world.timeline.run_until(world.options.safety_ms)
     workload.is_over = True
     for node in world.nodes.values():
-        world.checker.check_memory(node)
+        world.checker.memory.check(node)
     if world.options.whole_chamber:
         return
     faults.heal()
@@ -113,7 +124,7 @@ def _demand_progress(world: World, workload: Workload, core: tuple[int, ...]) ->
     fresh = workload.submit(world.random.choice(core))
 
     def is_final_everywhere() -> bool:
-        return fresh in world.checker.acknowledged and all(
+        return fresh in world.checker.knowledge.acknowledged and all(
             _has_executed(world, index, fresh) for index in core
         )
 
@@ -128,7 +139,7 @@ def _describe(world: World, index: int) -> str:
     process = world.nodes[index].process
     if process is None or not process.is_alive:
         return f"{index} is down"
-    status = process.engine.status()
+    status = process.replica.status()
     flags = ["active"] * status.active + ["quarantined"] * status.quarantined
     return (
         f"{index} in view {status.view}, final {status.finalized_height} of view"
@@ -139,29 +150,24 @@ def _describe(world: World, index: int) -> str:
 
 def _has_executed(world: World, index: int, transaction: Digest) -> bool:
     process = world.nodes[index].process
-    return process is not None and process.application.has_executed(transaction)
+    return process is not None and process.ledger.has_executed(transaction)
 
 
 def _check_acknowledged(world: World, core: tuple[int, ...]) -> None:
     """ACK: every transaction that was reported final is in the chain of every node of the core."""
     for index in core:
-        for transaction, height in world.checker.acknowledged.items():
-            process = world.nodes[index].process
-            if process is None or process.application.head < height:
-                continue  # still executing: it has the new transaction, so this cannot happen below
-            if not process.application.has_executed(transaction):
-                raise Violation("ACK", f"node {index} lost a transaction final at {height}")
+        process = world.nodes[index].process
+        if process is not None:
+            world.checker.acknowledged.check(index, process)
 
 
 def _demand_silence(world: World) -> None:
     """I11: without work there are no views, no timers and no consensus messages."""
     everything_executed = world.timeline.now_ms + SETTLE_MS
     world.timeline.run_until(everything_executed)
-    before = world.checker.awake
+    before = world.checker.silence.awake
     world.coverage["silence demanded"] += 1
     if world.options.idle_ms is not None:
         return
     world.timeline.run_until(world.timeline.now_ms + SILENCE_MS)
-    if world.checker.awake != before:
-        noise = world.checker.awake - before
-        raise Violation("I11", f"{noise} timers and messages in {SILENCE_MS} ms of idleness")
+    world.checker.silence.check(before, SILENCE_MS)

@@ -20,7 +20,7 @@ def test_block_that_breaks_one_rule_gets_no_honest_vote(
     for node in story.world.nodes.values():
         node.execution_ms = 2_000 if needs_lag else 1
     honest = tuple(story.world.nodes)
-    for turn in range(40):
+    for turn in range(70 if needs_lag else 40):
         story.clients.submit(honest[turn % len(honest)])
         story.wait(200)
     for node in story.world.nodes.values():

@@ -2,31 +2,55 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from fractions import Fraction
+from itertools import accumulate
 from random import Random
+from typing import TYPE_CHECKING
+from zlib import crc32
 
+import msgspec
 import pytest
 
 from ledger.types import Digest, View
 from ledger.votes import NULL_VALUE, Value, VoteKind
-from tests.simulation.checkers import Registry, Violation
-from tests.simulation.disk import Disk
-from tests.simulation.messages import GetBlock, TransactionsMessage
+from p2p.messages import GetBlock, TransactionBatch, encode_message
+from storage.errors import StoreCorrupt
+from tests.simulation.disk import Disk, read_log
+from tests.simulation.invariants.registry import Electorate, Registry, Violation
 from tests.simulation.network import Link, Network
 from tests.simulation.options import choose_byzantine, expand, rest_is_quorum
 from tests.simulation.timeline import Timeline
 from tests.simulation.trace import Trace
+
+if TYPE_CHECKING:
+    from storage.kv import Batch
 
 KEY = (0, 0, 5)
 ONE = Value(View(4), Digest(b"1" * 32))
 OTHER = Value(View(4), Digest(b"2" * 32))
 
 
+def registry_of(government: int, commercial: int, byzantine: int) -> Registry:
+    """Return a registry of one epoch; members of the chambers and traitors as masks."""
+    registry = Registry()
+    chambers = tuple(mask for mask in (government, commercial) if mask)
+    registry.epochs[0, 0] = Electorate(government | commercial, chambers, byzantine)
+    return registry
+
+
+def batch_of(disk: Disk, key: bytes, value: bytes = b"1") -> Batch:
+    """Return a batch with one record."""
+    batch = disk.batch()
+    batch.put(key, value)
+    return batch
+
+
 @pytest.mark.parametrize(("government", "commercial"), [(2, 2), (3, 2), (4, 3), (4, 0), (3, 3)])
 def test_registry_counts_quorums_like_the_definition(government: int, commercial: int) -> None:
     """C7: more than two thirds of all and at least half of each chamber, over all subsets."""
     total = government + commercial
-    registry = Registry((1 << government) - 1, ((1 << commercial) - 1) << government, 0)
+    registry = registry_of((1 << government) - 1, ((1 << commercial) - 1) << government, 0)
     for mask in range(1 << total):
         g = sum(mask >> i & 1 for i in range(government))
         c = sum(mask >> i & 1 for i in range(government, total))
@@ -35,7 +59,7 @@ def test_registry_counts_quorums_like_the_definition(government: int, commercial
             and g >= Fraction(government, 2)
             and c >= Fraction(commercial, 2)
         )
-        assert registry.is_quorum(mask) == expected
+        assert registry.is_quorum((0, 0), mask) == expected
 
 
 @pytest.mark.parametrize(
@@ -53,7 +77,7 @@ def test_registry_finds_conflicting_votes_of_honest_validators_only(
 ) -> None:
     """I3: the pairs of CONSENSUS 3.15, in both orders; a Byzantine validator may do as it likes."""
     for one, other in ((first, second), (second, first)):
-        registry = Registry(0b0011, 0b1100, byzantine=0b0001)
+        registry = registry_of(0b0011, 0b1100, byzantine=0b0001)
         registry.add(KEY, 0, one)
         registry.add(KEY, 0, other)
         registry.add(KEY, 1, one)
@@ -66,7 +90,7 @@ def test_registry_finds_conflicting_votes_of_honest_validators_only(
 
 def test_registry_finds_two_certifiable_values_in_a_view() -> None:
     """I2, L1: enough Byzantine double votes make two certificates possible."""
-    registry = Registry(0b0011, 0b1100, byzantine=0b0011)
+    registry = registry_of(0b0011, 0b1100, byzantine=0b0011)
     for voter in (0, 1, 2):
         registry.add(KEY, voter, (VoteKind.NOTARIZE, ONE))
     registry.add(KEY, 0, (VoteKind.NOTARIZE, OTHER))
@@ -77,7 +101,7 @@ def test_registry_finds_two_certifiable_values_in_a_view() -> None:
 
 def test_registry_finds_nullified_and_finalized_view() -> None:
     """I2, L2."""
-    registry = Registry(0b0011, 0b1100, byzantine=0b0011)
+    registry = registry_of(0b0011, 0b1100, byzantine=0b0011)
     for voter in (0, 1, 2):
         registry.add(KEY, voter, (VoteKind.NULLIFY, NULL_VALUE))
     registry.add(KEY, 0, (VoteKind.FINALIZE, ONE))
@@ -87,54 +111,87 @@ def test_registry_finds_nullified_and_finalized_view() -> None:
 
 
 def test_disk_keeps_a_prefix_of_unsynced_writes_and_everything_synced() -> None:
+    """S1, S6: whole batches, in order; nothing that was synced is lost."""
     kept = set()
-    for seed in range(50):
-        disk = Disk(Timeline(), Random(seed))
-        disk.write({("a",): 1})
+    for seed in range(80):
+        disk = Disk(Timeline(), Random(seed), Counter())
+        disk.write(batch_of(disk, b"a"))
         disk.sync(lambda _: None)
         for number in range(4):
-            disk.write({("b", number): number})
+            disk.write(batch_of(disk, b"b%d" % number))
         disk.crash()
-        survivors = [number for number in range(4) if ("b", number) in disk.live]
-        assert ("a",) in disk.live
+        survivors = [number for number in range(4) if disk.get(b"b%d" % number) is not None]
+        assert disk.get(b"a") == b"1"
         assert survivors == list(range(len(survivors)))
+        assert [key for key, _ in disk.iterate(b"b", b"c")] == [b"b%d" % n for n in survivors]
         kept.add(len(survivors))
     assert kept == {0, 1, 2, 3, 4}
 
 
+def test_log_ends_at_the_first_batch_that_is_not_whole() -> None:
+    """S1, S2: cut at every byte, and with every bit flipped once."""
+    bodies = [msgspec.msgpack.encode({b"k%d" % n: b"v" * n}) for n in range(3)]
+    frames = [len(b).to_bytes(4, "big") + crc32(b).to_bytes(4, "big") + b for b in bodies]
+    log = b"".join(frames)
+    ends = [0, *accumulate(map(len, frames))]
+    for cut in range(len(log) + 1):
+        whole = sum(end <= cut for end in ends[1:])
+        assert len(read_log(log[:cut])) == whole
+    for position in range(len(log)):
+        damaged = bytearray(log)
+        damaged[position] ^= 0x10
+        whole = sum(end <= position for end in ends[1:])
+        assert len(read_log(bytes(damaged))) == whole
+
+
 def test_disk_slow_sync_is_not_durable_before_it_ends() -> None:
+    """S9."""
     timeline = Timeline()
-    disk = Disk(timeline, Random(1))
+    disk = Disk(timeline, Random(1), Counter())
     disk.sync_ms = 10
     synced: list[bool] = []
-    disk.write({("a",): 1})
+    disk.write(batch_of(disk, b"a"))
     disk.sync(synced.append)
     timeline.run_until(9)
-    assert ("a",) not in disk.durable
-    disk.write({("late",): 1})
+    assert b"a" not in disk.durable
+    disk.write(batch_of(disk, b"late"))
     timeline.run_until(10)
     assert synced == [True]
-    assert ("a",) in disk.durable
-    assert ("late",) not in disk.durable
+    assert b"a" in disk.durable
+    assert b"late" not in disk.durable
 
 
 def test_disk_failed_sync_makes_nothing_durable() -> None:
-    disk = Disk(Timeline(), Random(1))
+    """S5."""
+    disk = Disk(Timeline(), Random(1), Counter())
     disk.sync_fails = True
     synced: list[bool] = []
-    disk.write({("a",): 1})
+    disk.write(batch_of(disk, b"a"))
     disk.sync(synced.append)
     assert synced == [False]
     assert not disk.durable
 
 
+def test_disk_never_returns_a_damaged_record() -> None:
+    """S2: reading it raises, alone and in a range, until it is written again."""
+    disk = Disk(Timeline(), Random(1), Counter())
+    disk.write(batch_of(disk, b"a"), sync=True)
+    disk.damage()
+    with pytest.raises(StoreCorrupt):
+        disk.get(b"a")
+    with pytest.raises(StoreCorrupt):
+        disk.iterate(b"a", b"b")
+    disk.write(batch_of(disk, b"a", b"2"))
+    assert disk.get(b"a") == b"2"
+
+
 def test_network_cut_is_one_way_and_clog_delays_only() -> None:
     timeline = Timeline()
-    net = Network(timeline, Random(1), Trace(timeline), codec=True)
+    net = Network(timeline, Random(1), Trace(timeline))
     got: list[tuple[int, int]] = []
     net.attach(0, lambda source, _: got.append((source, 0)), Link())
     net.attach(1, lambda source, _: got.append((source, 1)), Link())
-    message = TransactionsMessage((b"\x01",))
+    message = TransactionBatch((b"\x01",))
     net.cut([(0, 1)])
     net.clog((1, 0))
     net.send(0, 1, message)
@@ -146,13 +203,15 @@ def test_network_cut_is_one_way_and_clog_delays_only() -> None:
     assert got == [(1, 0)]
 
 
-def test_network_codec_returns_an_equal_message() -> None:
+def test_network_carries_canonical_bytes_only() -> None:
+    """P5: what is decoded once for all receivers is what each would have decoded."""
     timeline = Timeline()
-    net = Network(timeline, Random(1), Trace(timeline), codec=True)
-    message = GetBlock(Digest(b"x" * 32))
-    packet = net.pack(message)
-    assert isinstance(packet, bytes)
-    assert net.unpack(packet) == message
+    net = Network(timeline, Random(1), Trace(timeline))
+    message = GetBlock(7, Digest(b"x" * 32))
+    packet = encode_message(message)
+    assert net.unpack(packet) == net.unpack(bytes(bytearray(packet))) == message
+    assert net.unpack(packet[:-1]) is None
+    assert net.faults["malformed message refused"] == 1
 
 
 def test_options_leave_an_honest_quorum_unless_a_whole_chamber_is_byzantine() -> None:

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from consensus.types import SKIPS_MAX, CertificateMessage, Proposal
-from ledger.votes import Vote, VoteKind
-from tests.simulation.application import EXECUTION_LAG_MAX
+from consensus.validity import EXECUTION_LAG_MAX
+from ledger.types import Epoch, Era, View
+from ledger.votes import Round, Vote, VoteKind
+from storage.schema import VOTE, round_key
 from tests.simulation.options import Options, expand
 from tests.simulation.workload import Workload
 from tests.simulation.world import World
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from ledger.types import Digest
-    from tests.simulation.messages import Message
+    from p2p.messages import Message
     from tests.simulation.process import Process
 
 HOUR_MS = 3_600_000
@@ -33,7 +35,11 @@ def calm(**changes: object) -> Options:
         observers=0,
         byzantine=(),
         whole_chamber=False,
-        codec=True,
+        joiners=(),
+        chamber_stops="",
+        disk_loss="",
+        verification_ms=0,
+        execution_ms=0,
         real_signatures=False,
         delay_ms=10,
         spread_ms=5,
@@ -55,6 +61,10 @@ class Story:
     def wait(self, duration_ms: int) -> None:
         self.world.timeline.run_until(self.world.timeline.now_ms + duration_ms)
 
+    def leader(self, view: View) -> int:
+        """Return the node that leads a view of the first epoch."""
+        return self.world.leader((0, 0), view)
+
     def process(self, index: int) -> Process:
         process = self.world.nodes[index].process
         assert process is not None
@@ -67,7 +77,7 @@ class Story:
         begun_ms = self.world.timeline.now_ms
 
         def is_final() -> bool:
-            return all(self.process(i).application.has_executed(transaction) for i in nodes)
+            return all(self.process(i).ledger.has_executed(transaction) for i in nodes)
 
         assert self.world.timeline.run_until(begun_ms + limit_ms, is_final), "not final in time"
         return self.world.timeline.now_ms - begun_ms
@@ -90,13 +100,13 @@ def test_first_block_soon_after_an_hour_without_quorum(idle_ms: int | None) -> N
     down = [story.world.nodes[2], story.world.nodes[3]]
     for node in down:
         story.world.crash(node, "for an hour")
-    transaction = story.clients.submit(0)
-    height = len(story.world.checker.chain)
+    story.clients.submit(0)
+    height = len(story.world.checker.knowledge.chain)
     story.wait(HOUR_MS)
-    assert len(story.world.checker.chain) == height
+    assert len(story.world.checker.knowledge.chain) == height
     for node in down:
         story.world.restart(node)
-    assert story.wait_final(transaction, 30_000) < 5_000
+    assert story.wait_final(story.clients.submit(0), 30_000) < 5_000
 
 
 def test_transaction_on_an_idle_network_is_final_after_four_delays() -> None:
@@ -114,22 +124,22 @@ def test_crash_of_all_nodes_after_a_synced_nullification_leaves_the_view() -> No
     """CONSENSUS 5 #1: with exactly a quorum up, each own vote is needed by its own node."""
     story = Story()
     story.wait_final(story.clients.submit(0), 1_000)
-    view = story.process(0).engine.status().view
-    leader = story.world.nodes[story.world.leader(view)]
+    view = story.process(0).replica.status().view
+    leader = story.world.nodes[story.leader(view)]
     story.world.crash(leader, "for good")
     others = [index for index in story.world.nodes if index != leader.index]
     story.drop(lambda _, message: isinstance(message, Vote))
-    transaction = story.clients.submit(others[0])
+    story.clients.submit(others[0])
     story.wait(4_000)
     for index in others:
         node = story.world.nodes[index]
-        assert ("vote", 0, 0, view, int(VoteKind.NULLIFY)) in node.disk.durable
+        at = Round(Era(0), Epoch(0), view)
+        assert round_key(VOTE, at, VoteKind.NULLIFY) in node.disk.durable
         story.world.crash(node, "after its nullification")
     story.drop(None)
     for index in others:
         story.world.restart(story.world.nodes[index])
-    story.process(others[1]).add_transactions((story.clients.wires[transaction],), gossip=True)
-    story.wait_final(transaction, 10_000, others)
+    story.wait_final(story.clients.submit(others[1]), 10_000, others)
 
 
 def test_node_that_misses_every_finalization_is_final_on_an_idle_chain() -> None:
@@ -145,7 +155,7 @@ def test_node_that_misses_every_finalization_is_final_on_an_idle_chain() -> None
     story.drop(is_lost)
     transaction = story.clients.submit(0)
     story.wait(200)
-    assert not story.process(3).application.has_executed(transaction)
+    assert not story.process(3).ledger.has_executed(transaction)
     story.drop(None)
     assert story.wait_final(transaction, 10_000) <= 2 * story.world.timing.retry_ms + 500
 
@@ -156,7 +166,7 @@ def test_a_minute_without_any_vote_is_made_good() -> None:
     story.drop(lambda _, message: isinstance(message, Vote | Proposal))
     transaction = story.clients.submit(1)
     story.wait(60_000)
-    assert len(story.world.checker.chain) == 1
+    assert len(story.world.checker.knowledge.chain) == 1
     story.drop(None)
     story.wait_final(transaction, 10_000)
 
@@ -170,7 +180,10 @@ def test_slow_execution_holds_the_chain_back_and_recovers() -> None:
         story.clients.submit(0)
         story.wait(100)
     last = story.clients.submit(0)
-    headers = [story.world.checker.headers[digest] for digest in story.world.checker.chain]
+    headers = [
+        story.world.checker.knowledge.headers[digest]
+        for digest in story.world.checker.knowledge.chain
+    ]
     full = [header for header in headers if header.transaction_count]
     assert max(header.height - header.executed_height for header in full) <= EXECUTION_LAG_MAX
     for node in story.world.nodes.values():
@@ -206,7 +219,7 @@ def test_equivocating_leader_is_reported_and_the_chain_goes_on() -> None:
     for turn in range(30):
         story.clients.submit(honest[turn % 4])
         story.wait(200)
-    assert story.world.checker.evidence_reported > 0
+    assert story.world.checker.accusations.reported > 0
     story.wait_final(story.clients.submit(honest[0]), 30_000, honest)
 
 
@@ -218,11 +231,11 @@ def test_node_that_missed_more_nullifications_than_a_proposal_carries_asks_for_t
         story.world.set_connected(3, other, connected=False)
     story.world.net.isolate(3)
     story.drop(lambda _, message: isinstance(message, Proposal))
-    transaction = story.clients.submit(0)
-    while story.process(0).engine.status().view < SKIPS_MAX + 10:
-        story.wait(1_000)
+    while story.process(0).replica.view < SKIPS_MAX + 10:
+        story.clients.submit(0)
+        story.wait(60_000)
     story.drop(None)
     story.world.crash(story.world.nodes[0], "for good")
     story.world.net.heal(range(4), 20)
     story.world.reconnect_all()
-    story.wait_final(transaction, 60_000, (1, 2, 3))
+    story.wait_final(story.clients.submit(1), 60_000, (1, 2, 3))

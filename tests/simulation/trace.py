@@ -2,7 +2,7 @@
 
 Every event that could differ between two runs is recorded as one line. The hash over all lines is
 the identity of the run: equal seeds give equal hashes on every machine, Python version and hash
-seed.
+seed. A campaign records nothing, since writing the lines costs as much as the run.
 """
 
 from __future__ import annotations
@@ -22,29 +22,31 @@ if TYPE_CHECKING:
 class Trace:
     """Collects the lines of one run; ``sink`` receives each readable line if given."""
 
-    def __init__(self, timeline: Timeline, sink: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        timeline: Timeline,
+        sink: Callable[[str], None] | None = None,
+        *,
+        is_on: bool = True,
+    ) -> None:
+        self.is_on = is_on or sink is not None
+        """Whether lines are recorded at all; ask before making an expensive one."""
         self._timeline = timeline
         self._sink = sink
         self._hash = sha256()
-        self._lines: list[str] = []
 
     def record(self, line: str) -> None:
         """Add one line, stamped with the virtual time."""
+        if not self.is_on:
+            return
         stamped = f"{self._timeline.now_ms} {line}"
-        self._lines.append(stamped)
-        if len(self._lines) >= 256:
-            self._flush()
+        self._hash.update(stamped.encode() + b"\n")
         if self._sink is not None:
             self._sink(stamped)
 
     def digest(self) -> str:
-        """Return the hash over everything recorded so far, in hex."""
-        self._flush()
-        return self._hash.hexdigest()
-
-    def _flush(self) -> None:
-        self._hash.update("\n".join([*self._lines, ""]).encode())
-        self._lines.clear()
+        """Return the hash over everything recorded so far, in hex; empty if nothing was."""
+        return self._hash.hexdigest() if self.is_on else ""
 
 
 def describe(message: object) -> str:

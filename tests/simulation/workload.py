@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from tests.simulation.application import TRANSACTION_PREFIX, transaction_hash
-
 if TYPE_CHECKING:
     from ledger.types import Digest
     from tests.simulation.world import World
@@ -22,25 +20,28 @@ class Workload:
 
     def __init__(self, world: World) -> None:
         self.is_over = False
-        self.wires: dict[Digest, bytes] = {}
-        """What was submitted."""
         self._world = world
         self._random = world.random
         self._burst_ends_ms = 0
 
     def start(self) -> None:
+        """Begin with a burst."""
         self._begin_burst()
 
     def submit(self, index: int) -> Digest:
-        """Give a fresh transaction to a node, as a client does; return its hash."""
-        wire = TRANSACTION_PREFIX + self._random.randbytes(31)
-        digest = transaction_hash(wire)
-        self.wires[digest] = wire
-        self._world.trace.record(f"client submits {digest[:4].hex()} to {index}")
+        """Give a fresh transaction to a node, as a client does; return its id."""
+        wire = self._world.universe.transfer(self._random, self._world.wall_ms())
+        return self.submit_wire(index, wire)
+
+    def submit_wire(self, index: int, wire: bytes) -> Digest:
+        """Give a transaction to a node; return its id."""
+        identity = self._world.universe.decode(wire).id
+        if self._world.trace.is_on:
+            self._world.trace.record(f"client submits {identity[:4].hex()} to {index}")
         process = self._world.nodes[index].process
-        if process is not None and process.is_alive:
-            process.add_transactions((wire,), gossip=True)
-        return digest
+        if process is not None:
+            process.submit((wire,))
+        return identity
 
     def _begin_burst(self) -> None:
         self._burst_ends_ms = self._world.timeline.now_ms + self._random.randint(*BURST_MS)

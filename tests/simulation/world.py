@@ -8,21 +8,18 @@ happens is decided by :mod:`tests.simulation.faults`, and *how a run goes* by
 from __future__ import annotations
 
 from collections import Counter
-from hashlib import sha256
 from random import Random
 from typing import TYPE_CHECKING, Final
 
 from consensus import inputs
 from consensus.inputs import PeerId
 from consensus.leader import leader_order
-from ledger.types import Digest, Epoch, Era, PublicKey, Signature, View
-from ledger.validators import Chamber, Validator, ValidatorSet
+from ledger.types import Digest, Epoch, Era, Signature, View
 from ledger.votes import Value, VoteKind
-from tests.simulation.application import GENESIS_TIME_MS, Network
 from tests.simulation.byzantine import create_actor
-from tests.simulation.checkers import Checker, Registry, Violation
 from tests.simulation.conspiracy import Conspiracy
 from tests.simulation.disk import Disk
+from tests.simulation.invariants import Checker, Violation
 from tests.simulation.network import Link
 from tests.simulation.network import Network as Net
 from tests.simulation.node import Node
@@ -30,50 +27,63 @@ from tests.simulation.process import Process
 from tests.simulation.signatures import Ed25519Scheme, Scheme, StubScheme
 from tests.simulation.timeline import Timeline
 from tests.simulation.trace import Trace
+from tests.simulation.universe import GENESIS_TIME_MS, Universe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from consensus.config import EngineConfig
+    from consensus.types import Certificate
+    from ledger.block import Block
+    from ledger.validators import ValidatorSet
     from tests.simulation.byzantine import Actor
     from tests.simulation.options import Options
 
 CLOCK_START_MS: Final = 60_000
 """Wall clocks start this long after the genesis block, more than any clock error."""
 
-MEMORY_CHECK_EVENTS: Final = 5_000
-"""Events between looks at the engines' memory."""
+Place = tuple[int, int]
+"""(era, epoch)."""
 
 
 class World:
     """One simulated network."""
 
-    def __init__(self, options: Options, sink: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        sink: Callable[[str], None] | None = None,
+        *,
+        traced: bool = False,
+    ) -> None:
         self.options = options
         self.random = Random(options.seed)
         self.timeline = Timeline()
-        self.trace = Trace(self.timeline, sink)
+        self.trace = Trace(self.timeline, sink, is_on=traced)
         self.timing = options.timing
         self.faults: Counter[str] = Counter()
         self.coverage: Counter[str] = Counter()
         """Rare paths of the code that were taken."""
-        self.scheme: Scheme = (Ed25519Scheme if options.real_signatures else StubScheme)(
-            options.seed
-        )
-        self.chain_id = Digest(sha256(f"chain {options.seed}".encode()).digest())
-        self.validators = self._create_validators()
-        self.order = leader_order(self.chain_id, Era(0), Epoch(0), self.validators)
-        self.network = Network.create(self.chain_id, self.validators.hash)
-        self.names: Final = {m.name: i for i, m in enumerate(self.validators)}
+        self.scheme: Scheme = Ed25519Scheme() if options.real_signatures else StubScheme()
+        self.universe = Universe(options, self.scheme)
+        first = self.universe.validators
+        joiners = [self.universe.everybody[name] for name in options.joiners]
+        people = [*first, *joiners]
+        self.names: Final = {member.name: index for index, member in enumerate(people)}
         self.byzantine: Final = {self.names[name]: what for name, what in options.byzantine}
+        self._keys = [self.scheme.key_pair(f"consensus {member.name}") for member in people]
         self.checker = Checker(
-            self._create_registry(), self.network.genesis, self.network.genesis_hash
+            self.universe, frozenset(self._keys[index].public_key for index in self.byzantine)
         )
-        self.net = Net(self.timeline, self.random, self.trace, codec=options.codec)
-        self.node_indexes: Final = tuple(range(self.validators.size + options.observers))
-        self._peer_ids = [PeerId(bytes(m.node_key)) for m in self.validators] + [
-            PeerId(sha256(f"observer {i}".encode()).digest()) for i in range(options.observers)
-        ]
+        self.net = Net(self.timeline, self.random, self.trace)
+        self.node_indexes: Final = tuple(range(len(people) + options.observers))
+        observers = (
+            self.scheme.key_pair(f"node of observer {i}") for i in range(options.observers)
+        )
+        self._peer_ids = [PeerId(bytes(member.node_key)) for member in people]
+        self._peer_ids += [PeerId(bytes(key.public_key)) for key in observers]
         self._peer_indexes = {peer: index for index, peer in enumerate(self._peer_ids)}
+        self._orders: dict[Place, tuple[int, ...]] = {}
         self._disconnected: set[tuple[int, int]] = set()
         self.conspiracy = Conspiracy(self)
         self.nodes: dict[int, Node] = {}
@@ -86,29 +96,55 @@ class World:
     # --- who is who -------------------------------------------------------------------------------
 
     def peer_id(self, index: int) -> PeerId:
+        """Return the network identity of a node."""
         return self._peer_ids[index]
 
     def index_of_peer(self, peer: PeerId) -> int:
+        """Return whose network identity this is."""
         return self._peer_indexes[peer]
 
-    def leader(self, view: View) -> int:
-        """Return the index of the leader of a view."""
-        return self.order[view % len(self.order)]
+    def key_of(self, index: int) -> bytes | None:
+        """Return the consensus key of a node; None for an observer."""
+        return bytes(self._keys[index].public_key) if index < len(self._keys) else None
 
-    def is_quorum(self, members: list[int]) -> bool:
-        """Count independently of the engine."""
-        return self.checker.registry.is_quorum(sum(1 << member for member in members))
+    def members(self, place: Place) -> ValidatorSet:
+        """Return the validators of an epoch that has been opened."""
+        return self.checker.knowledge.sets[place]
 
-    def signer(self, member: int) -> Callable[[bytes], Signature]:
+    def leader(self, place: Place, view: View) -> int:
+        """Return the index of the node that leads a view."""
+        members = self.members(place)
+        order = self._orders.get(place)
+        if order is None:
+            era, epoch = Era(place[0]), Epoch(place[1])
+            order = leader_order(self.universe.chain_id, era, epoch, members)
+            self._orders[place] = order
+        return self.index_of_peer(PeerId(bytes(members[order[view % len(order)]].node_key)))
+
+    def find_block(self, digest: Digest) -> Block | None:
+        """Return a whole block that some honest node has."""
+        for node in self.nodes.values():
+            if node.process is not None and node.is_up:
+                ledger = node.process.ledger
+                pooled = ledger.pool.get(digest)
+                found = ledger.chain.block(digest) if pooled is None else pooled.to_block()
+                if found is not None:
+                    return found
+        return None
+
+    def signer(self, index: int) -> Callable[[bytes], Signature]:
         """Return a validator's signing function; what a Byzantine one signs is registered."""
-        sign = self.scheme.signer(PublicKey(self.validators[member].consensus_key))
-        if member not in self.byzantine:
-            return sign
+        key = self._keys[index]
+        if index not in self.byzantine:
+            return key.sign
 
         def sign_registered(message: bytes) -> Signature:
-            key, statement = parse_signed(message)
-            self.checker.registry.add(key, member, statement)
-            return sign(message)
+            place, statement = parse_signed(message)
+            members = self.checker.knowledge.sets.get(place[:2])
+            member = None if members is None else members.index_of_key(key.public_key)
+            if member is not None:
+                self.checker.knowledge.registry.add(place, member, statement)
+            return key.sign(message)
 
         return sign_registered
 
@@ -122,20 +158,33 @@ class World:
         """Count an injected fault."""
         self.faults[fault] += 1
 
+    def on_epoch(self, config: EngineConfig, closing: Certificate) -> None:
+        """A node has opened an epoch; the first one that does shows who votes in it."""
+        place = (int(config.era), int(config.epoch))
+        base = Digest(closing.value.block_hash)
+        self.checker.on_epoch(place, config.validators, base)
+        if place > self.conspiracy.place:
+            self.conspiracy.open_epoch(place, config.base, base)
+            self.trace.record(f"epoch {place} opens with {[m.name for m in config.validators]}")
+
     # --- life of nodes ----------------------------------------------------------------------------
 
     def create_node(self, index: int) -> Node:
         """Return a node of this index with an empty disk. Twins have two of one index."""
-        member = index if index < self.validators.size else None
-        return Node(index, member, Disk(self.timeline, self.random))
+        key = self._keys[index] if index < len(self._keys) else None
+        return Node(index, key, Disk(self.timeline, self.random, self.faults))
 
     def start(self) -> None:
-        """Boot everything."""
+        """Boot everything but joiners, which come later."""
         for index in self.node_indexes:
-            if index in self.nodes:
-                self.boot(self.nodes[index])
-            else:
+            if index in self.actors:
                 self.actors[index].start()
+            elif not self.is_joiner(index):
+                self.boot(self.nodes[index])
+
+    def is_joiner(self, index: int) -> bool:
+        """Say whether a node belongs to somebody who is no validator at first."""
+        return self.universe.validators.size <= index < len(self._keys)
 
     def boot(self, node: Node) -> None:
         """Start a node's process from its disk."""
@@ -150,7 +199,8 @@ class World:
         """Kill a node's process; its un-synced writes may be lost."""
         if node.process is None or not node.process.is_alive:
             return
-        self.checker.check_memory(node)
+        if self.byzantine:
+            self.checker.memory.check(node)
         node.process.die()
         lost = node.disk.crash()
         self.trace.record(f"{node.index} crashes {why}, {lost} writes lost")
@@ -207,34 +257,6 @@ class World:
 
     # --- creation ---------------------------------------------------------------------------------
 
-    def _create_validators(self) -> ValidatorSet:
-        sizes = (
-            (Chamber.GOVERNMENT, "g", self.options.government),
-            (Chamber.COMMERCIAL, "c", self.options.commercial),
-        )
-        return ValidatorSet(
-            Validator(
-                consensus_key=self.scheme.public_key(f"{letter}{i}"),
-                chamber=chamber,
-                node_key=PublicKey(sha256(f"node {letter}{i}".encode()).digest()),
-                name=f"{letter}{i}",
-                organisation=f"org-{letter}{i}",
-            )
-            for chamber, letter, size in sizes
-            for i in range(size)
-        )
-
-    def _create_registry(self) -> Registry:
-        masks = {
-            chamber: sum(1 << i for i, m in enumerate(self.validators) if m.chamber is chamber)
-            for chamber in Chamber
-        }
-        return Registry(
-            masks[Chamber.GOVERNMENT],
-            masks[Chamber.COMMERCIAL],
-            sum(1 << index for index in self.byzantine),
-        )
-
     def _add(self, index: int) -> None:
         if index in self.byzantine:
             actor = create_actor(self.byzantine[index], self, index)
@@ -244,7 +266,7 @@ class World:
             node = self.create_node(index)
             self.nodes[index] = node
 
-            def receiver(source: int, packet: object) -> None:
+            def receiver(source: int, packet: bytes) -> None:
                 if node.process is not None:
                     node.process.on_packet(source, packet)
 
