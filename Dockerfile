@@ -18,10 +18,13 @@ WORKDIR /src
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_PROGRESS_BAR=off
 RUN python3 -m venv /tools
 
-# A layer of its own: the dependencies change less often than the code.
+# A layer of its own: the dependencies change less often than the code. The locked setuptools comes first, because what
+# has no wheel is built with it, in place of whatever version the index has.
 COPY requirements.lock ./
-RUN /tools/bin/pip wheel --quiet --require-hashes --requirement requirements.lock --wheel-dir /wheels \
-    && /tools/bin/pip install --quiet --upgrade --no-index --find-links /wheels setuptools
+RUN sed -n '/^setuptools==/,/[^\\]$/p' requirements.lock > setuptools.lock \
+    && /tools/bin/pip install --quiet --require-hashes --requirement setuptools.lock \
+    && /tools/bin/pip wheel --quiet --use-pep517 --no-build-isolation --require-hashes \
+        --requirement requirements.lock --wheel-dir /wheels
 
 # From here on nothing is downloaded, so only what the lock names can get in.
 COPY pyproject.toml README.md LICENSE ./
@@ -60,12 +63,14 @@ WORKDIR /var/lib/mbi
 # Not in the password file, and a number, so that an orchestrator can see that it is not root.
 USER 10001:10001
 
+ARG BASE
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="mbi-node" \
       org.opencontainers.image.description="Reference node of a permissioned proof-of-authority ledger" \
       org.opencontainers.image.version="0.1.0" \
       org.opencontainers.image.revision="${REVISION}" \
-      org.opencontainers.image.licenses="Apache-2.0"
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.base.name="${BASE}"
 
 # Channel between nodes, HTTP.
 EXPOSE 26100 26101
