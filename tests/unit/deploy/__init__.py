@@ -1,0 +1,1 @@
+"""The files under deploy/ and the top-level compose file keep their word."""
