@@ -173,7 +173,8 @@ class Deciding:
     def on_enforce(self, event: Enforce) -> None:
         """Do what a certificate above the finalised block asks for."""
         core, c = self._core, event.certificate
-        if core.halted is not None or c.view <= core.tree.final_view:
+        is_over = core.halted is not None or core.tree.is_closed
+        if is_over or c.view <= core.tree.final_view:
             return
         if c.kind is VoteKind.FINALIZE:
             self._try_commit(c)
@@ -233,7 +234,15 @@ class Deciding:
         core.post(PursueCertified())
         core.is_stirred = True
         if core.tree.is_closed:
-            core.close()
+            self._close()
+
+    def _close(self) -> None:
+        """EP4: end the epoch; HA1 if a later block was finalised too, on whatever path."""
+        core = self._core
+        core.close()
+        held = core.certificates.finalization
+        if held is not None and core.tree.contradicts_final(held):
+            core.halt("contradicting certificates", (held,))
 
     # --- blocks -----------------------------------------------------------------------------------
 

@@ -1,10 +1,11 @@
 """Reads a scenario, plays it to one engine and writes down what the engine does.
 
 A scenario begins with `network of G government and C commercial validators, this node is X`.
-Validators are named A, B, C, ... in the order of their turns: A leads view 1. A block is named `b`
-and its view, or `e` and its view if it has no transactions; `b2 on b1` says what it is built on,
-genesis if nothing is said; `b1'` is another block of the same view. A line that begins with `*`
-happens to the node; the indented lines below are what it does, in order. The rest is commentary.
+Validators are named A, B, C, ... in the order of their turns in epoch 0: A leads view 1 of it. A
+block is named `b` and its view, or `e` and its view if it has no transactions, or `s` if it is a
+boundary block, whose set has one validator more; `b2 on b1` says what it is built on, the base if
+nothing is said; `b1'` is another block of the same view. A line that begins with `*` happens to the
+node; the indented lines below are what it does, in order. The rest is commentary.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from consensus.inputs import (
     PeerConnected,
     PeerDisconnected,
     PeerId,
+    Received,
     Verdict,
     Verified,
 )
@@ -50,14 +52,15 @@ from consensus.types import (
     Status,
     StatusRequest,
 )
-from ledger.types import Digest, Height, View
+from ledger.types import Digest, Epoch, Height, PublicKey, View
+from ledger.validators import Chamber, Validator, ValidatorSet
 from ledger.votes import Value, Vote, VoteKind
 from tests.unit.consensus.kit import EPOCH, ERA, Block, Driven, Net
 
 HEADING: Final = re.compile(
     r"network of (\d+) government and (\d+) commercial validators, this node is ([A-Z])"
 )
-NAME: Final = r"[be]\d+'?"
+NAME: Final = r"[bes]\d+'?"
 BLOCK: Final = rf"({NAME})(?: on ({NAME}))?"
 NOUNS: Final = {
     VoteKind.NOTARIZE: "notarization",
@@ -71,7 +74,14 @@ class Scenario:
 
     def __init__(self, government: int, commercial: int, me: str) -> None:
         self.net = Net(government, commercial)
+        self.joiner = Validator(
+            "joiner", "joiner", Chamber.GOVERNMENT, PublicKey(b"j" * 32), PublicKey(b"k" * 32)
+        )
+        turns = (self.net.validators[self.net.leader(v)] for v in range(1, self.net.n + 1))
+        self.who = dict(zip(ascii_uppercase, [*turns, self.joiner], strict=False))
+        self.before: Net | None = None
         self.me = self._index(me)
+        self.base = "genesis"
         self.blocks: dict[str, Block] = {"genesis": self.net.base}
         self.names: dict[Digest, str] = {self.net.base.hash: "genesis"}
         self.now_ms = 0
@@ -83,7 +93,11 @@ class Scenario:
             (rf"the application builds {BLOCK}", self._builds),
             (r"the application has nothing to build", self._builds_nothing),
             (rf"the application finds ({NAME}) (VALID|INVALID|NOT_YET)", self._finds),
-            (rf"([A-Z]) votes (NOTARIZE|FINALIZE) ({NAME})", self._votes),
+            (rf"([A-Z]) repeats ({NAME}) in view (\d+)", self._repeats),
+            (rf"([A-Z]) votes (NOTARIZE|FINALIZE) ({NAME})(?: in view (\d+))?", self._votes),
+            (r"([A-Z]), in the epoch before, votes NULLIFY (\d+)", self._votes_late),
+            (r"([A-Z]), in the next epoch, tells that it is in view 1", self._tells_early),
+            (rf"the epoch after ({NAME}) begins", self._begins),
             (r"([A-Z]) votes NULLIFY (\d+)", self._nullifies),
             (r"([A-Z]) relays the (\w+) of (\S+)", self._relays),
             (rf"the whole block {BLOCK} arrives", self._arrives),
@@ -142,10 +156,40 @@ class Scenario:
     def _finds(self, name: str, verdict: str) -> list[Effect]:
         return self.node.feed(Verified(self.blocks[name].hash, Verdict[verdict]))
 
-    def _votes(self, who: str, kind: str, name: str) -> list[Effect]:
+    def _repeats(self, who: str, name: str, view: str) -> list[Effect]:
+        return self.node.receive(self.net.repeated(self.blocks[name], int(view)), self._index(who))
+
+    def _votes(self, who: str, kind: str, name: str, view: str | None) -> list[Effect]:
         block, index = self._block(name), self._index(who)
-        vote = self.net.vote(VoteKind[kind], index, block.view, block.value)
+        value = block.value if view is None else Value(block.view, block.hash)
+        vote = self.net.vote(VoteKind[kind], index, int(view or block.view), value)
         return self.node.receive(vote, index)
+
+    def _votes_late(self, who: str, view: str) -> list[Effect]:
+        assert self.before is not None
+        index = self.before.validators.index_of_key(self.who[who].consensus_key)
+        assert index is not None
+        vote = self.before.vote(VoteKind.NULLIFY, index, int(view))
+        return self.node.feed(Received(self._peer(who), vote))
+
+    def _tells_early(self, who: str) -> list[Effect]:
+        epoch = Epoch(self.net.epoch + 1)
+        status = Status(b"", ERA, epoch, View(1), Height(0), None, None, None)
+        return self.node.feed(Received(self._peer(who), status))
+
+    def _begins(self, name: str) -> list[Effect]:
+        """The driver has executed the boundary block."""
+        boundary, closing = self.blocks[name], self.net.finalization(self.blocks[name])
+        own_key = self.net.validators[self.me].consensus_key
+        self.before, self.net = self.net, Net(members=self._next_set(), after=boundary)
+        self.base, self.blocks = name, {name: boundary}
+        me = self.net.validators.index_of_key(own_key)
+        assert me is not None
+        self.me = me
+        return self.node.open(self.net, me, closing)
+
+    def _next_set(self) -> ValidatorSet:
+        return ValidatorSet([*self.net.validators, self.joiner])
 
     def _nullifies(self, who: str, view: str) -> list[Effect]:
         index = self._index(who)
@@ -181,11 +225,15 @@ class Scenario:
         self, name: str, parent: str | None = None, certificate: Certificate | None = None
     ) -> Block:
         if name not in self.blocks:
-            view = int(name.strip("be'"))
+            view = int(name.strip("bes'"))
             changes: dict[str, Any] = {"time_ms": 9_999} if name.endswith("'") else {}
             if name.startswith("e"):
                 changes |= {"transaction_count": 0, "body_bytes": 0}
-            block = self.net.block(view, self.blocks[parent or "genesis"], **changes)
+            parent_block = self.blocks[parent or self.base]
+            if name.startswith("s"):
+                block = self.net.boundary(view, parent_block, self._next_set(), **changes)
+            else:
+                block = self.net.block(view, parent_block, **changes)
             if certificate is not None:
                 block = self.net.certified_by(block, certificate)
             self.blocks[name] = block
@@ -193,42 +241,50 @@ class Scenario:
         return self.blocks[name]
 
     def _index(self, letter: str) -> int:
-        return self.net.leader(ascii_uppercase.index(letter) + 1)
+        index = self.net.validators.index_of_key(self.who[letter].consensus_key)
+        assert index is not None
+        return index
 
     def _peer(self, letter: str) -> PeerId:
-        return self.net.peer(self._index(letter))
+        return PeerId(self.who[letter].node_key)
 
     # --- what the node does -----------------------------------------------------------------------
 
     def _letter(self, index: int) -> str:
-        return next(x for x in ascii_uppercase if self._index(x) == index)
+        return next(x for x, who in self.who.items() if who == self.net.validators[index])
 
     def _who(self, peers: Iterable[PeerId]) -> str:
-        indices = (self.net.validators.index_of_node(peer) for peer in peers)
-        return ", ".join(sorted(self._letter(i) for i in indices if i is not None))
+        nodes = set(peers)
+        return ", ".join(x for x, who in self.who.items() if PeerId(who.node_key) in nodes)
 
-    def _name(self, value: Value) -> str:
-        return self.names.get(value.block_hash, value.block_hash.hex()[:8])
+    def _name(self, value: Value, view: View) -> str:
+        name = self.names.get(value.block_hash, value.block_hash.hex()[:8])
+        block = self.blocks.get(name)
+        is_repeated = block is not None and block.view < view
+        return f"{name} in view {view}" if is_repeated else name
 
     def _certificate(self, certificate: Certificate) -> str:
         if certificate.kind is VoteKind.NULLIFY:
             return f"nullification of {certificate.view}"
-        return f"{NOUNS[certificate.kind]} of {self._name(certificate.value)}"
+        return f"{NOUNS[certificate.kind]} of {self._name(certificate.value, certificate.view)}"
 
     def _vote(self, vote: Vote) -> str:
-        what = vote.view if vote.kind is VoteKind.NULLIFY else self._name(vote.value)
-        return f"{vote.kind.name} {what}"
+        is_null = vote.kind is VoteKind.NULLIFY
+        return f"{vote.kind.name} {vote.view if is_null else self._name(vote.value, vote.view)}"
 
     def _message(self, message: ConsensusMessage) -> str:
         if isinstance(message, Vote):
             return f"vote {self._vote(message)}"
         if isinstance(message, Proposal):
             skips = ", ".join(str(skip.view) for skip in message.skips)
-            return f"proposal {self._name(message.value)}" + (f", skipping {skips}" * bool(skips))
+            return f"proposal {self._name(message.value, message.view)}" + (
+                f", skipping {skips}" * bool(skips)
+            )
         if isinstance(message, CertificateMessage):
             return ", ".join(map(self._certificate, message.certificates))
         if isinstance(message, Status):
-            return f"status: in view {message.view}"
+            epoch = f" of epoch {message.epoch}" if message.epoch else ""
+            return f"status: in view {message.view}{epoch}"
         if isinstance(message, GetCertificates):
             return f"request for certificates of views {message.first} to {message.last}"
         if isinstance(message, GetProposal):
@@ -264,7 +320,8 @@ class Scenario:
             case FetchBlock():
                 return [f"fetch {self.names[effect.block_hash]} from {self._who(effect.peers)}"]
             case FetchChain():
-                return [f"fetch the chain from height {effect.first}"]
+                source = f" from {self._who(effect.peers)}" if effect.target is None else ""
+                return [f"fetch the chain from height {effect.first}{source}"]
             case Finalize():
                 return [f"finalise {', '.join(self.names[digest] for digest in effect.blocks)}"]
             case ReportEvidence():

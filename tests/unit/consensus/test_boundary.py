@@ -301,6 +301,26 @@ class TestClosed:
         node.receive(CertificateMessage((net.finalization(other),)), net.leader(2))
         assert node.all_of(Halt)
 
+    def test_a_repetition_notarized_before_the_end_asks_for_nothing_after_it(self) -> None:
+        """Found by the property test: the final block was looked for among those that are not."""
+        net = Net(2, 2)
+        node, boundary = with_boundary(net)
+        again = net.certificate(VoteKind.NOTARIZE, 2, Value(View(1), boundary.hash))
+        node.receive(net.repeated(boundary, 2), net.leader(2))
+        node.receive(CertificateMessage((again, net.finalization(boundary))), net.leader(2))
+        assert node.finalized(node.history) == [boundary.hash]
+        assert not node.all_of(Halt)
+
+    def test_another_block_finalised_before_the_end_is_known_is_a_contradiction_too(self) -> None:
+        """HA1: whichever finalization comes first."""
+        net = Net(2, 2)
+        node, boundary = with_boundary(net)
+        other = net.finalization(net.block(3))
+        node.receive(CertificateMessage((other,)), net.leader(2))
+        assert not node.all_of(Halt)
+        node.receive(CertificateMessage((net.finalization(boundary),)), net.leader(2))
+        assert node.all_of(Halt)
+
     def test_a_forged_finalization_is_no_contradiction(self) -> None:
         net = Net(2, 2)
         node, _ = closed(net)
