@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> int:
         from node.audit import audit_home
 
         report = audit_home(home, progress=sys.stderr)
-        print(report.to_json() if options.json else report.to_text())  # noqa: T201
+        _answer(report.to_json() if options.json else report.to_text())
         return 0 if report.is_intact else EXIT_INTEGRITY
     from node.process import run_process
 
@@ -82,6 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--home", required=True, help=meaning)
     audit.add_argument("--json", action="store_true", help="print one JSON document")
     return parser
+
+
+def _answer(text: str) -> None:
+    """Print a result; whoever reads it may have seen enough (``| head``)."""
+    try:
+        print(text, flush=True)  # noqa: T201 - the answer
+    except BrokenPipeError:
+        # The interpreter flushes once more at its end, which must find an open file.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(code: str, error: Exception, status: int) -> int:

@@ -1,9 +1,10 @@
 """Replays a whole data directory and compares everything that can be computed again.
 
 From nothing but the genesis file: every block's hash and place, every signature, every
-finalization certificate, every rule for bodies, every receipt and every root. What the database
-claims is never believed; the first difference is reported with its height and ends the replay.
-The node must be stopped.
+certificate, every rule for bodies, every receipt and every root, and every change of the validator
+set: that the chain scheduled it, that the block which had to bring it did, and that a quorum of
+the set before finalised that block. What the database claims is never believed; the first
+difference is reported with its height and ends the replay. The node must be stopped.
 """
 
 from __future__ import annotations
@@ -13,28 +14,31 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, TextIO
 
-from consensus.certificates import certificate_hash, encoded_signers, verify_certificate
+from consensus.certificates import signers, verify_certificate
 from consensus.errors import ConsensusError
+from consensus.light import LightClient
 from consensus.types import Certificate
+from consensus.validity import check_header, check_parent_certificate, is_boundary
 from ledger.block import PARENT_CERTIFICATE_BYTES_MAX, Block, block_hash
 from ledger.block_rules import UsedBefore, UsedNonces, check_body
 from ledger.crypto import verify, verify_many
 from ledger.encoding import StrictDecoder
-from ledger.errors import LedgerError
+from ledger.errors import InvariantViolation, LedgerError
 from ledger.genesis import Genesis, chain_id, genesis_block
 from ledger.history import History
 from ledger.receipt import Receipt
 from ledger.state import State, tree_of
 from ledger.transaction import DecodedTransaction, decode_transaction
 from ledger.transition import BlockExecution, BlockOutcome, execute_genesis
-from ledger.types import Epoch, Era
-from ledger.validators import ValidatorSet
-from ledger.votes import VoteKind
+from ledger.types import ZERO_DIGEST, Digest, Height
+from ledger.validators import Validator, ValidatorSet
 from node.home import DATA, read_genesis
 from storage.chain_store import ChainStore, ExecutedBlock
+from storage.kv import KeyValueStore
 from storage.leveldb import LevelDBStore
 from storage.memory import MemoryStore
 from storage.metadata import read_identity
+from storage.schedule_store import ScheduleStore
 from storage.state_store import StateStore, put_state
 
 PROGRESS_BLOCKS: Final = 500
@@ -54,6 +58,8 @@ class AuditReport:
     chain_id: str
     height: int = 0
     """Last block that was verified."""
+    epoch: int = 0
+    """Changes of the validator set that were verified."""
     transactions: int = 0
     signatures: int = 0
     certificates: int = 0
@@ -73,9 +79,9 @@ class AuditReport:
         """Return lines for people."""
         verdict = "INTACT" if self.is_intact else f"NOT INTACT: {self.problem}"
         return (
-            f"{verdict}\nchain {self.chain_id}\nblocks 0 to {self.height}, {self.transactions} "
-            f"transactions, {self.signatures} signatures, {self.certificates} certificates verified"
-            f"\nstate root {self.state_root}"
+            f"{verdict}\nchain {self.chain_id}\nblocks 0 to {self.height}, {self.epoch} changes of "
+            f"the validator set, {self.transactions} transactions, {self.signatures} signatures, "
+            f"{self.certificates} certificates verified\nstate root {self.state_root}"
         )
 
 
@@ -91,26 +97,45 @@ def audit_home(home: Path, progress: TextIO) -> AuditReport:
     try:
         identity = chain_id(genesis)
         read_identity(store, identity)
-        replay = _Replay(genesis, ChainStore(store, identity), StateStore(store))
-        replay.run(progress)
+        replay = _Replay(genesis, store)
+        replay.run(_Progress(progress))
         return replay.report
     finally:
         store.close()
 
 
+class _Progress:
+    """Tells how far the replay is, as long as anybody reads it; the verdict needs no reader."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream: TextIO | None = stream
+
+    def tell(self, line: str) -> None:
+        """Write one line."""
+        if self._stream is None:
+            return
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            self._stream = None
+
+
 class _Replay:
     """One pass over the chain, with a state of its own in memory."""
 
-    def __init__(self, genesis: Genesis, chain: ChainStore, records: StateStore) -> None:
+    def __init__(self, genesis: Genesis, store: KeyValueStore) -> None:
         self._genesis = genesis
         self._chain_id = chain_id(genesis)
-        self._validators = ValidatorSet(genesis.validators)
-        self._chain = chain
-        self._records = records
+        self._client = LightClient.from_genesis(genesis)
+        self._chain = ChainStore(store, self._chain_id)
+        self._schedules = ScheduleStore(store)
+        self._records = StateStore(store)
         self._memory = MemoryStore()
         self._used = UsedNonces()
         self._parent = genesis_block(genesis)
         self._roots: list[tuple[bytes, bytes]] = []
+        self._scheduled: list[tuple[Height, tuple[Validator, ...]]] = []
         self._state = self._first_state()
         self.report = AuditReport(self._chain_id.hex())
 
@@ -127,7 +152,7 @@ class _Replay:
         put_state(batch, outcome.state_writes, outcome.history_writes)
         self._memory.write(batch, sync=False)
 
-    def run(self, progress: TextIO) -> None:
+    def run(self, progress: _Progress) -> None:
         """Verify block after block; stops at the first difference."""
         report = self.report
         head = self._chain.head()
@@ -140,12 +165,13 @@ class _Replay:
                 uncertified = 0 if self._verify_block(executed) else uncertified + 1
                 report.height = executed.height
                 if executed.height % PROGRESS_BLOCKS == 0:
-                    progress.write(f"block {executed.height} of {head.height}\n")
+                    progress.tell(f"block {executed.height} of {head.height}")
             if uncertified:
                 raise Mismatch(f"no finalization covers the last {uncertified} blocks")
             stored_root = tree_of(self._records.records()).root
             self._demand(stored_root, self._state.root, "root of the stored state records")
-        except (Mismatch, LedgerError, ConsensusError) as error:
+            self._demand(list(self._schedules.schedules(-1)), self._scheduled, "scheduled sets")
+        except (Mismatch, LedgerError, ConsensusError, InvariantViolation) as error:
             report.problem = f"after block {report.height}: {error}"
         report.state_root = self._state.root.hex()
 
@@ -155,18 +181,14 @@ class _Replay:
         block = self._chain.block(executed.block_hash)
         if block is None:
             raise Mismatch(f"block {height} has no body")
-        self._verify_header(block, executed)
+        parent_certificate = self._verify_header(block, executed)
         transactions = [decode_transaction(self._chain_id, wire) for wire in block.transactions]
         self._verify_signatures(transactions)
         used = UsedBefore(block.header.time_ms, [self._used])
         check_body(block.header, transactions, self._state.parameters, used)
         self._used.add_block(block.header.time_ms, transactions)
-        execution = BlockExecution(
-            self._state,
-            block.header,
-            encoded_signers(block.parent_certificate),
-            block.next_validators or None,
-        )
+        mask = 0 if parent_certificate is None else signers(parent_certificate)
+        execution = BlockExecution(self._state, block.header, mask, block.next_validators)
         for transaction in transactions:
             execution.apply(transaction)
         outcome = execution.finish()
@@ -174,32 +196,46 @@ class _Replay:
         self._state.stored(height)
         self._verify_outcome(outcome, executed, self._chain.receipts(height))
         self._roots.append((outcome.state_root, outcome.history_root))
+        if outcome.schedule is not None:
+            self._scheduled.append(outcome.schedule)
         self._parent = block.header
         self.report.transactions += len(transactions)
-        return self._verify_finalization(executed)
+        return self._verify_finalization(block)
 
-    def _verify_header(self, block: Block, executed: ExecutedBlock) -> None:
+    def _verify_header(self, block: Block, executed: ExecutedBlock) -> Certificate | None:
+        """Verify a header by the rules of its epoch; return the certificate of its parent."""
         header = block.header
         self._demand(block_hash(self._chain_id, header), executed.block_hash, "block hash")
         self._demand(header, executed.header, "header")
-        self._demand(header.height, self._parent.height + 1, "height")
-        self._demand(header.parent_hash, self._hash_of_parent(), "parent hash")
-        self._demand(header.validator_set_hash, self._validators.hash, "validator set")
-        if header.time_ms <= self._parent.time_ms:
-            raise Mismatch(f"block {header.height}: time does not grow")
-        if header.executed_height >= header.height:
-            raise Mismatch(f"block {header.height} certifies itself or a later block")
+        rules = self._client.rules
+        check_header(header, self._parent, self._hash_of_parent(), rules)
         certified = (header.state_root, header.history_root)
         self._demand(certified, self._roots[header.executed_height], "certified roots")
-        parent_certificate = None
+        self._verify_next_set(block)
+        certificate = None
         if block.parent_certificate:
-            parent_certificate = _decode_certificate(block.parent_certificate)
-            self._verify_certificate(parent_certificate, header.parent_hash)
-        self._demand(
-            certificate_hash(parent_certificate),
-            header.parent_certificate_hash,
-            "hash of the parent's certificate",
-        )
+            certificate = _decode_certificate(block.parent_certificate)
+        check_parent_certificate(header, certificate, rules)
+        if certificate is not None:
+            verify_certificate(
+                certificate, self._chain_id, rules.validators, rules.era, rules.epoch, verify
+            )
+            self.report.certificates += 1
+        return certificate
+
+    def _verify_next_set(self, block: Block) -> None:
+        """V5: a block brings the latest set scheduled since the epoch's base, and no other."""
+        header, opened = block.header, self._client.base.executed_height
+        due = [
+            members
+            for height, members in self._scheduled
+            if opened < height <= header.executed_height
+        ]
+        members = due[-1] if due else ()
+        expected = ValidatorSet(members).hash if members else ZERO_DIGEST
+        where = f"block {header.height}"
+        self._demand(header.next_validator_set_hash, expected, f"{where}: next validator set")
+        self._demand(block.next_validators, members, f"{where}: next validators")
 
     def _verify_signatures(self, transactions: list[DecodedTransaction]) -> None:
         items = [item for transaction in transactions for item in transaction.signature_items()]
@@ -215,21 +251,23 @@ class _Replay:
         theirs = (executed.state_root, executed.history_root, executed.receipts_root)
         self._demand(theirs, ours, f"roots of block {executed.height}")
 
-    def _verify_finalization(self, executed: ExecutedBlock) -> bool:
-        certificate = self._chain.certificate(executed.height)
-        if certificate is None:
+    def _verify_finalization(self, block: Block) -> bool:
+        """Verify the block's own finalization, which a boundary block must have."""
+        header = block.header
+        certificate = self._chain.certificate(header.height)
+        if is_boundary(header):
+            if certificate is None:
+                raise Mismatch(f"boundary block {header.height} has no finalization")
+            self._client.advance(header, certificate, block.next_validators)
+            self.report.epoch = self._client.epoch
+        elif certificate is None:
             return False
-        if certificate.kind is not VoteKind.FINALIZE:
-            raise Mismatch(f"block {executed.height}: its certificate is no finalization")
-        self._verify_certificate(certificate, executed.block_hash)
+        else:
+            self._client.check_final(header, certificate)
+        self.report.certificates += 1
         return True
 
-    def _verify_certificate(self, certificate: Certificate, digest: bytes) -> None:
-        self._demand(certificate.value.block_hash, digest, "block of a certificate")
-        verify_certificate(certificate, self._chain_id, self._validators, Era(0), Epoch(0), verify)
-        self.report.certificates += 1
-
-    def _hash_of_parent(self) -> bytes:
+    def _hash_of_parent(self) -> Digest:
         return block_hash(self._chain_id, self._parent)
 
     @staticmethod

@@ -37,6 +37,7 @@ from consensus.light.errors import (
     WrongMembers,
 )
 from consensus.types import Certificate
+from consensus.validity import EpochRules, is_boundary, is_statement_about
 from ledger.block import HEADER_VERSION, Header, block_hash
 from ledger.crypto import verify as verify_signature
 from ledger.errors import InvalidValidatorSet, ProofError
@@ -44,7 +45,7 @@ from ledger.genesis import Genesis, genesis_block
 from ledger.genesis import chain_id as chain_id_of
 from ledger.history import history_leaf
 from ledger.merkle import root_from_path
-from ledger.types import ZERO_DIGEST, Digest, Epoch, Height
+from ledger.types import Digest, Epoch, Era, Height
 from ledger.validators import VALIDATORS_MAX, Validator, ValidatorSet
 from ledger.votes import Verify, VoteKind
 
@@ -68,17 +69,7 @@ class SetChange(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_f
 class LightClient:
     """Where a verifier stands: the present epoch, its set, and the block that opened it."""
 
-    __slots__ = (
-        "_checkpoints",
-        "_order",
-        "_verify",
-        "base",
-        "base_hash",
-        "chain_id",
-        "epoch",
-        "era",
-        "validators",
-    )
+    __slots__ = ("_checkpoints", "_verify", "base", "chain_id", "rules")
 
     def __init__(
         self,
@@ -95,8 +86,7 @@ class LightClient:
         self.chain_id = chain_id
         self._verify = verify
         self._checkpoints = dict(checkpoints or {})
-        self.era = base.era
-        self._open(Epoch(0), base, block_hash(chain_id, base), validators)
+        self._open(base.era, Epoch(0), base, block_hash(chain_id, base), validators)
 
     @classmethod
     def from_genesis(
@@ -109,6 +99,21 @@ class LightClient:
         validators = ValidatorSet(genesis.validators)
         return cls(chain_id_of(genesis), genesis_block(genesis), validators, verify, checkpoints)
 
+    @property
+    def epoch(self) -> Epoch:
+        """The present epoch, which is also the number of set changes that were checked."""
+        return self.rules.epoch
+
+    @property
+    def validators(self) -> ValidatorSet:
+        """The set of the present epoch."""
+        return self.rules.validators
+
+    @property
+    def base_hash(self) -> Digest:
+        """Hash of the block that opened the present epoch."""
+        return self.rules.base_hash
+
     def advance(
         self, header: Header, certificate: Certificate, members: Sequence[Validator]
     ) -> None:
@@ -117,13 +122,13 @@ class LightClient:
         Raises:
             LightError: naming the check that failed; the client stays where it was.
         """
-        if header.next_validator_set_hash == ZERO_DIGEST:
+        if not is_boundary(header):
             raise NotABoundary(
                 f"epoch {self.epoch}: the header of height {header.height} announces no next set"
             )
         digest = self.check_final(header, certificate)
         validators = self._next_set(header, members)
-        self._open(Epoch(self.epoch + 1), header, digest, validators)
+        self._open(self.rules.era, Epoch(self.epoch + 1), header, digest, validators)
 
     def apply(self, change: SetChange) -> None:
         """Do what ``advance`` does with the parts of one hand-over."""
@@ -154,7 +159,7 @@ class LightClient:
                     f"expected height {certified.height + 1} on {digest.hex()}, received height "
                     f"{child.height} on {child.parent_hash.hex()}"
                 )
-            if certified.next_validator_set_hash != ZERO_DIGEST:
+            if is_boundary(certified):
                 raise BrokenLink(f"the boundary block of height {certified.height} has no children")
             certified, digest = child, block_hash(self.chain_id, child)
         self._check_certificate(certified, digest, certificate)
@@ -193,7 +198,7 @@ class LightClient:
             )
 
     def _open(
-        self, epoch: Epoch, base: Header, base_hash: Digest, validators: ValidatorSet
+        self, era: Era, epoch: Epoch, base: Header, base_hash: Digest, validators: ValidatorSet
     ) -> None:
         trusted = self._checkpoints.get(epoch, base_hash)
         if trusted != base_hash:
@@ -201,11 +206,11 @@ class LightClient:
                 f"epoch {epoch}: expected to be opened by {trusted.hex()}, received "
                 f"{base_hash.hex()}"
             )
-        self.epoch = epoch
         self.base = base
-        self.base_hash = base_hash
-        self.validators = validators
-        self._order = leader_order(self.chain_id, self.era, epoch, validators)
+        """The block that opened the present epoch."""
+        order = leader_order(self.chain_id, era, epoch, validators)
+        self.rules = EpochRules(era, epoch, validators, order, base_hash)
+        """What all headers of the present epoch have in common."""
 
     def _next_set(self, header: Header, members: Sequence[Validator]) -> ValidatorSet:
         where = f"epoch {self.epoch + 1}"
@@ -228,13 +233,14 @@ class LightClient:
 
     def _check_place(self, header: Header) -> None:
         """Check what headers of the present epoch have in common, and the leader's turn."""
+        rules = self.rules
         for field, received, expected in (
             ("version", header.version, HEADER_VERSION),
-            ("era", header.era, self.era),
-            ("epoch", header.epoch, self.epoch),
-            ("validator_set_hash", header.validator_set_hash, self.validators.hash),
-            ("previous_boundary_hash", header.previous_boundary_hash, self.base_hash),
-            ("proposer", header.proposer, leader(self._order, header.view)),
+            ("era", header.era, rules.era),
+            ("epoch", header.epoch, rules.epoch),
+            ("validator_set_hash", header.validator_set_hash, rules.validators.hash),
+            ("previous_boundary_hash", header.previous_boundary_hash, rules.base_hash),
+            ("proposer", header.proposer, leader(rules.order, header.view)),
         ):
             if received != expected:
                 raise ForeignHeader(
@@ -258,16 +264,15 @@ class LightClient:
                 f"{where}: expected a certificate over {digest.hex()}, received one over "
                 f"{certificate.value.block_hash.hex()}"
             )
-        # Only a boundary block is proposed again in later views, as it is.
-        is_boundary = header.next_validator_set_hash != ZERO_DIGEST
-        if certificate.view < header.view or (certificate.view > header.view and not is_boundary):
+        if not is_statement_about(header, None, certificate.view, certificate.value):
             raise NotFinalized(
-                f"{where}: expected a certificate of view {header.view}, received view "
-                f"{certificate.view}"
+                f"{where}: expected a certificate of view {header.view}, received one of view "
+                f"{certificate.view} on {certificate.value.parent_view}"
             )
+        rules = self.rules
         try:
             verify_certificate(
-                certificate, self.chain_id, self.validators, self.era, self.epoch, self._verify
+                certificate, self.chain_id, rules.validators, rules.era, rules.epoch, self._verify
             )
         except InvalidCertificate as error:
             raise NotFinalized(f"{where}: {error}") from error
