@@ -257,6 +257,8 @@ class Node:
 
     def fetch_chain(self, effect: FetchChain) -> None:
         """Get a segment from a peer: up to a stored finalization, not beyond a boundary."""
+        if not effect.peers:
+            return
         source = self.world.by_peer[self.world.random.choice(effect.peers)]
         found: list[Header] = []
         for header in source.disk.chain[effect.first :]:
