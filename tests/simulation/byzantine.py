@@ -133,7 +133,7 @@ class Twins:
 
     def __init__(self, world: World, index: int) -> None:
         self.world = world
-        self._masks: dict[tuple[int, int], int] = {}
+        self._masks: dict[tuple[int, int, int], int] = {}
         self._nodes = [world.create_node(index), world.create_node(index)]
         for bit, node in enumerate(self._nodes):
             node.filter = self._filter_of(1 << bit)
@@ -161,7 +161,7 @@ class Twins:
         view: int | None = getattr(message, "view", None)
         if view is None:
             view = self.world.timeline.now_ms // 1_000
-        key = (peer, view)
+        key = (peer, getattr(message, "epoch", 0), view)
         if key not in self._masks:
             self._masks[key] = self.world.random.choice((1, 1, 2, 2, 3, 0))
             self.world.count("twin mask")

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ledger.types import Epoch, Era, View
+from ledger.votes import Round
 from storage.schema import QUARANTINE_KEY, SIGN_FLOOR_KEY, decode_round
-from tests.simulation.options import rest_is_quorum
+from tests.simulation.governance import Governance, rest_is_quorum_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,8 +34,9 @@ HEALED_EXECUTION_MS: Final = 5
 class Faults:
     """The fault schedule of one run."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, governance: Governance) -> None:
         self.world = world
+        self._governance = governance
         self.is_over = False
         self.core: tuple[int, ...] = ()
         """After healing: the nodes that must make progress."""
@@ -87,18 +90,18 @@ class Faults:
         world.trace.record(f"healed: core {self.core}, outside {outside}")
 
     def _choose_outside(self) -> list[int]:
-        """Return as many honest validators as the core can spare (condition H)."""
+        """Return as many honest validators as the core can spare, in every set that may come."""
         world = self.world
         names = list(world.names)
-        failed = [names[index] for index in world.byzantine]
+        sets = self._governance.possible_sets()
+        failed = {names[index] for index in world.byzantine}
         honest = [index for index in world.nodes if index < len(names)]
-        failed += [names[index] for index in honest if self._may_not_vote(index)]
+        failed |= {names[index] for index in honest if self._may_not_vote(index)}
         outside: list[int] = []
         for index in self._random.sample(honest, len(honest)):
-            name = names[index]
-            sizes = (self._options.government, self._options.commercial)
-            if name not in failed and rest_is_quorum(*sizes, [*failed, name]):
-                failed.append(name)
+            more = failed | {names[index]}
+            if names[index] not in failed and all(rest_is_quorum_of(each, more) for each in sets):
+                failed = more
                 outside.append(index)
         return outside
 
@@ -107,12 +110,17 @@ class Faults:
         node = self.world.nodes[index]
         floor = node.disk.live.get(SIGN_FLOOR_KEY)
         return is_quarantined(node) or (
-            floor is not None and decode_round(floor).view >= self._highest_view()
+            floor is not None and decode_round(floor) >= self._highest_round()
         )
 
-    def _highest_view(self) -> int:
+    def _highest_round(self) -> Round:
         processes = [node.process for node in self.world.nodes.values() if node.is_up]
-        return max((p.replica.status().view for p in processes if p is not None), default=0)
+        rounds = [
+            Round(p.replica.era, p.replica.epoch, p.replica.view)
+            for p in processes
+            if p is not None
+        ]
+        return max(rounds, default=Round(Era(0), Epoch(0), View(0)))
 
     def _freeze(self, node: Node) -> None:
         if self._random.random() < 0.5:

@@ -98,6 +98,10 @@ class Options:
     """Mean time between transactions in a burst."""
     idle_gaps: bool
     """Bursts alternate with silence."""
+    change_every_ms: int
+    """Longest time between two rounds of governance; 0: the validator set does not change."""
+    evidence: bool
+    """Evidence is reported on chain, and the accused are suspended."""
     outside_core: bool
     """After healing, as many nodes as can be spared stay down or cut off."""
     delta_ms: int
@@ -126,6 +130,9 @@ def expand(seed: int) -> Options:
 
     is_large = government + commercial >= LARGE
 
+    is_changing = not whole_chamber and random.random() < 0.4
+    joiners = choose_joiners(random, government, commercial, faulty) if is_changing else ()
+
     def sometimes(percent: int, *values: int) -> int:
         return random.choice(values) if random.random() * 100 < percent else 0
 
@@ -137,7 +144,7 @@ def expand(seed: int) -> Options:
         byzantine=faulty,
         whole_chamber=whole_chamber,
         real_signatures=random.random() < 0.03,
-        joiners=(),
+        joiners=joiners,
         safety_ms=random.choice((3_000, 5_000) if is_large else (4_000, 8_000, 20_000)),
         delay_ms=random.choice((2, 10, 50, 150)),
         spread_ms=random.choice((1, 10, 50, 200)),
@@ -157,6 +164,8 @@ def expand(seed: int) -> Options:
         verification_ms=sometimes(60, 5, 50),
         transaction_every_ms=random.choice((50, 200, 1_000)),
         idle_gaps=random.random() < 0.6,
+        change_every_ms=random.choice((300, 800, 1_500)) if is_changing else 0,
+        evidence=random.random() < 0.5,
         outside_core=random.random() < 0.5,
         delta_ms=random.choice((20, 100, 250)),
         idle_ms=random.choice((3_000, 30_000)) if random.random() < 0.1 else None,
@@ -198,6 +207,16 @@ def choose_byzantine(
             if rest_is_quorum(government, commercial, [*chosen, name]) and len(chosen) < 2:
                 chosen.append(name)
     return tuple((name, random.choice(BEHAVIOURS)) for name in sorted(chosen))
+
+
+def choose_joiners(
+    random: Random, government: int, commercial: int, byzantine: tuple[tuple[str, str], ...]
+) -> tuple[str, ...]:
+    """Draw up to two people that may join: new organisations, or new keys of present members."""
+    failed = [name for name, _ in byzantine]
+    names = [f"g{government}", *([f"c{commercial}"] if commercial else [])]
+    names += [f"{n}b" for n in validator_names(government, commercial) if n not in failed]
+    return tuple(sorted(random.sample(names, random.randint(1, 2))))
 
 
 def choose_disk_loss(

@@ -340,7 +340,10 @@ class Process:
         self.world.checker.on_penalised(self.node, target, effect)
 
     def _on_evidence(self, effect: out.ReportEvidence) -> None:
-        self.world.checker.on_evidence(self.node, effect)
+        world = self.world
+        world.checker.on_evidence(self.node, effect)
+        if world.governance is not None and self.node.index in world.nodes:
+            world.governance.on_evidence(effect)
 
     def _on_halt(self, effect: out.Halt) -> None:
         self.world.checker.on_halt(self.node, effect)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from contextlib import ExitStack, contextmanager
 from functools import cache
 from hashlib import blake2b, sha256
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 from unittest.mock import patch
 
 from ledger import crypto
@@ -96,7 +96,7 @@ class Ed25519Scheme:
         return crypto.verify(public_key, message, signature)
 
 
-VERIFIES_DURING_EXECUTION: tuple[str, ...] = ()
+VERIFIES_DURING_EXECUTION: Final = ("ledger.operations.governance.verify",)
 """Names under which ledger modules know ``crypto.verify``: executing evidence and readiness."""
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.simulation.faults import Faults
 from tests.simulation.fetch import TooManyWants
+from tests.simulation.governance import Governance
 from tests.simulation.invariants import Violation
 from tests.simulation.signatures import installed
 from tests.simulation.timeline import EventStorm
@@ -99,12 +100,16 @@ def run(
 
 
 def _run_phases(world: World, result: Result) -> None:
-    faults, workload = Faults(world), Workload(world)
+    workload = Workload(world)
+    governance = Governance(world, workload)
+    faults = Faults(world, governance)
+    world.governance = governance
     faults.start()
     workload.start()
+    governance.start()
     world.start()
     world.timeline.run_until(world.options.safety_ms)
-    workload.is_over = True
+    workload.is_over = governance.is_over = True
     for node in world.nodes.values():
         world.checker.memory.check(node)
     if world.options.whole_chamber:

@@ -37,6 +37,8 @@ def calm(**changes: object) -> Options:
         whole_chamber=False,
         joiners=(),
         chamber_stops="",
+        change_every_ms=0,
+        evidence=False,
         disk_loss="",
         verification_ms=0,
         execution_ms=0,

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ledger.block import Block
     from ledger.validators import ValidatorSet
     from tests.simulation.byzantine import Actor
+    from tests.simulation.governance import Governance
     from tests.simulation.options import Options
 
 CLOCK_START_MS: Final = 60_000
@@ -86,6 +87,8 @@ class World:
         self._orders: dict[Place, tuple[int, ...]] = {}
         self._disconnected: set[tuple[int, int]] = set()
         self.conspiracy = Conspiracy(self)
+        self.governance: Governance | None = None
+        """Takes evidence to the chain, if the run has that."""
         self.nodes: dict[int, Node] = {}
         """Honest nodes by index."""
         self.actors: dict[int, Actor] = {}

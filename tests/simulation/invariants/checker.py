@@ -132,6 +132,7 @@ class Checker:
         self.results.on_executed(node, block, outcome)
         self.no_way_back.on_executed(node, block)
         self.acknowledged.on_executed(block)
+        self.accusations.on_executed(outcome)
 
     def on_evidence(self, node: Node, effect: out.ReportEvidence) -> None:
         """A node reports a pair of votes."""

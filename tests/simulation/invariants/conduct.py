@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ledger.events import EvidenceReported
 from tests.simulation.invariants.registry import Violation, are_conflicting
 
 if TYPE_CHECKING:
     from consensus import effects as out
+    from ledger.transition import BlockOutcome
     from tests.simulation.invariants.knowledge import Knowledge
     from tests.simulation.node import Node
 
@@ -24,6 +26,7 @@ class I9NoFalseAccusation:
 
     def __init__(self, knowledge: Knowledge) -> None:
         self.reported = 0
+        self.convicted = 0
         self._knowledge = knowledge
         self._seen: set[tuple[int, int, int, int, int]] = set()
 
@@ -42,6 +45,15 @@ class I9NoFalseAccusation:
             raise Violation("I9", f"node {node.index} reports {key} twice")
         self._seen.add(reported)
         self.reported += 1
+
+    def on_executed(self, outcome: BlockOutcome) -> None:
+        """Nobody but a Byzantine validator is convicted on chain."""
+        for receipt in outcome.receipts:
+            for event in receipt.events:
+                if isinstance(event, EvidenceReported):
+                    self.convicted += 1
+                    if event.validator.consensus_key not in self._knowledge.byzantine:
+                        raise Violation("I9", f"{event.validator.name} is convicted, and honest")
 
     def on_penalised(self, node: Node, target: bytes | None, effect: out.Penalise) -> None:
         """Only Byzantine nodes are penalised; ``target`` is the consensus key of the peer."""
