@@ -20,11 +20,11 @@ from typing import Final
 from ledger.block import Header
 from ledger.changes import plan_change
 from ledger.errors import InvariantViolation, LedgerError
+from ledger.governance import refusal_of
 from ledger.records import (
     AGENDA_KEY,
     PARAMETERS_KEY,
     PRESENCE_KEY,
-    REASON_LENGTH_MAX,
     VALIDATORS_KEY,
     Agenda,
     AgendaEntry,
@@ -33,6 +33,7 @@ from ledger.records import (
     OrganisationVote,
     Presence,
     ProposalStatus,
+    Refusal,
     ValidatorsRecord,
     epoch_key,
     proposal_key,
@@ -107,13 +108,13 @@ def _take_effect(proposal: ChangeProposal, view: View) -> ChangeProposal:
     try:
         writes = plan_change(proposal.change, view, is_proposal=False)
     except LedgerError as error:
-        return _with_status(proposal, ProposalStatus.REFUSED, error.code, str(error))
+        return _with_status(proposal, ProposalStatus.REFUSED, refusal_of(error))
     view.put_all(writes)
     return _with_status(proposal, ProposalStatus.EFFECTIVE)
 
 
 def _with_status(
-    proposal: ChangeProposal, status: ProposalStatus, code: str = "", reason: str = ""
+    proposal: ChangeProposal, status: ProposalStatus, refusal: Refusal | None = None
 ) -> ChangeProposal:
     return ChangeProposal(
         proposal.id,
@@ -124,8 +125,7 @@ def _with_status(
         proposal.votes,
         status,
         proposal.effective_ms,
-        code,
-        reason[:REASON_LENGTH_MAX],
+        refusal,
     )
 
 
@@ -146,8 +146,7 @@ def with_votes(
         votes,
         status,
         effective if status is ProposalStatus.APPROVED else TimeMs(0),
-        "",
-        "",
+        None,
     )
 
 

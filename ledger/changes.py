@@ -35,6 +35,7 @@ from ledger.records import (
     FEATURES_MAX,
     PRESENCE_KEY,
     VALIDATORS_KEY,
+    Absence,
     ActivateFeature,
     AddValidator,
     Agenda,
@@ -81,7 +82,8 @@ def plan_change(change: Change, view: View, *, is_proposal: bool) -> Writes:
         check_not_accused(member.consensus_key, view)
         if not is_proposal and not is_ready(member, view):
             raise ValidatorNotReady(
-                f"{member.name} is not ready: key {member.consensus_key.hex()} must prove it"
+                f"{member.name} is not ready: key {member.consensus_key.hex()} must prove it",
+                absent=((member.name, None),),
             )
     check_quorum(after, absences(after, joining, view))
     return scheduled(view, members=after)
@@ -144,8 +146,8 @@ def is_ready(validator: Validator, view: View) -> bool:
     )
 
 
-def absences(after: Members, joining: list[Validator], view: View) -> dict[PublicKey, str]:
-    """Return which members of a future set do not count as present, and why.
+def absences(after: Members, joining: list[Validator], view: View) -> dict[PublicKey, Absence]:
+    """Return the members of a future set that do not count as present.
 
     Present are those that join, members of the present set that were seen lately, and members of
     a pending set that are still ready.
@@ -154,13 +156,13 @@ def absences(after: Members, joining: list[Validator], view: View) -> dict[Publi
     presence: Presence = view.get(PRESENCE_KEY)
     seen = dict(zip(members, presence.seen, strict=True))
     oldest = view.height - PRESENCE_ROUNDS * len(members)
-    absent: dict[PublicKey, str] = {}
+    absent: dict[PublicKey, Absence] = {}
     for member in after:
         if member in seen:
             if seen[member] < oldest:
-                absent[member.consensus_key] = f"has not been seen since height {seen[member]}"
+                absent[member.consensus_key] = Absence(member.name, seen[member])
         elif member not in joining and not is_ready(member, view):
-            absent[member.consensus_key] = "is not ready"
+            absent[member.consensus_key] = Absence(member.name, None)
     return absent
 
 
@@ -196,12 +198,12 @@ def _activate(change: ActivateFeature, view: View) -> Writes:
 def suspend(consensus_key: PublicKey, view: View) -> str:
     """Take an accused member out of the next set at once, if the rules for sets allow that.
 
-    Returns an empty text, or why it must stay for now. The member is one of the next set.
+    Returns an empty text, or the code of the rule by which it stays for now.
     """
     try:
         after = without_member(view.validators().scheduled, consensus_key)
         check_quorum(after, absences(after, [], view))
     except ExecutionError as error:
-        return str(error)
+        return error.code
     view.put_all(scheduled(view, members=after))
     return ""

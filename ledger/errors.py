@@ -342,7 +342,27 @@ class SetTooSmall(ExecutionError):
     code = "set_too_small"
 
 
-class QuorumAbsent(ExecutionError):
+class AbsentValidators(ExecutionError):
+    """Members of the next set are not at work, and it cannot do without them."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        absent: tuple[tuple[str, int | None], ...],
+        needed: int = 0,
+        present: int = 0,
+    ) -> None:
+        super().__init__(message)
+        self.absent = absent
+        """Name of each, and the height at which it was last seen; None if it is not ready."""
+        self.needed = needed
+        """Present members that a quorum needs; 0 where each of the absent is needed."""
+        self.present = present
+        """Present members that there are."""
+
+
+class QuorumAbsent(AbsentValidators):
     """Those members of the next set that are at work now would not be a quorum of it."""
 
     code = "quorum_absent"
@@ -354,7 +374,7 @@ class InvalidReadiness(ExecutionError):
     code = "invalid_readiness"
 
 
-class ValidatorNotReady(ExecutionError):
+class ValidatorNotReady(AbsentValidators):
     """The joining key has not proven lately that its node is ready."""
 
     code = "validator_not_ready"

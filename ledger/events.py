@@ -15,7 +15,6 @@ from typing import Annotated, Any, Final
 from msgspec import Meta, Struct
 
 from ledger.records import (
-    REASON_LENGTH_MAX,
     AccountStatus,
     AmountField,
     AssetClass,
@@ -156,8 +155,8 @@ class EvidenceReported(EventBase, frozen=True, tag=12):
     epoch: Epoch
     view: View
     effect: EvidenceEffect
-    reason: Annotated[str, Meta(max_length=REASON_LENGTH_MAX)]
-    """Why the validator was retained; else empty."""
+    code: Annotated[str, Meta(max_length=64)]
+    """Error code of the rule that retained the validator; else empty."""
     account: AddressField
     """Who reported it."""
 

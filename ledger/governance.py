@@ -16,9 +16,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from ledger.errors import QuorumAbsent, SetTooSmall, ValidatorExists, ValidatorUnknown
-from ledger.records import OrganisationVote, ProposalStatus, RotateKey
-from ledger.types import PublicKey
+from ledger.errors import (
+    AbsentValidators,
+    LedgerError,
+    QuorumAbsent,
+    SetTooSmall,
+    ValidatorExists,
+    ValidatorUnknown,
+)
+from ledger.records import Absence, OrganisationVote, ProposalStatus, Refusal, RotateKey
+from ledger.types import Height, PublicKey
 from ledger.validators import Chamber, Validator, ValidatorSet, mask_of
 
 VALIDATORS_MIN: Final = 4
@@ -150,34 +157,51 @@ def _count(number: int) -> str:
     return "1 validator" if number == 1 else f"{number} validators"
 
 
-def check_quorum(after: Members, absences: Mapping[PublicKey, str]) -> None:
-    """Raise QuorumAbsent unless the members without an entry in ``absences`` are a quorum.
-
-    ``absences`` holds, by consensus key, why a member does not count, to be read after its name.
-    """
+def check_quorum(after: Members, absences: Mapping[PublicKey, Absence]) -> None:
+    """Raise QuorumAbsent unless the members without an entry in ``absences`` are a quorum."""
     validators = ValidatorSet(after)
     present = mask_of(i for i, m in enumerate(validators) if m.consensus_key not in absences)
     if validators.has_quorum(present):
         return
-    short = validators.missing_for_quorum(present)
     there = present.bit_count()
-    text = f"the new set needs {there + short.members} present validators and has {there}"
-    for chamber, missing in (
-        (Chamber.GOVERNMENT, short.government),
-        (Chamber.COMMERCIAL, short.commercial),
-    ):
-        if missing:
-            text += f", {missing} more of them {chamber.name.lower()}"
-    raise QuorumAbsent(f"{text}: {_named(validators, absences)}")
-
-
-def _named(members: Iterable[Validator], absences: Mapping[PublicKey, str]) -> str:
-    absent = sorted(
-        f"{member.name} {absences[member.consensus_key]}"
-        for member in members
-        if member.consensus_key in absences
+    absent = sorted((item.name, item.seen) for item in absences.values())
+    refusal = Refusal(
+        QuorumAbsent.code,
+        there + validators.missing_for_quorum(present).members,
+        there,
+        tuple(Absence(name, seen) for name, seen in absent),
     )
+    raise QuorumAbsent(
+        refusal_text(refusal), absent=tuple(absent), needed=refusal.needed, present=there
+    )
+
+
+def refusal_of(error: LedgerError) -> Refusal:
+    """Return what is recorded of the rule that forbade a change: no words, which may change."""
+    if not isinstance(error, AbsentValidators):
+        return Refusal(error.code, 0, 0, ())
+    absent = tuple(
+        Absence(name, None if seen is None else Height(seen)) for name, seen in error.absent
+    )
+    return Refusal(error.code, error.needed, error.present, absent)
+
+
+def refusal_text(refusal: Refusal) -> str:
+    """Return in words who is missing and how many; for other refusals, the code."""
+    absent = [
+        f"{item.name} is not ready"
+        if item.seen is None
+        else f"{item.name} has not been seen since height {item.seen}"
+        for item in refusal.absent
+    ]
+    if not absent:
+        return refusal.code
     shown = absent[:_NAMED_MAX]
     if len(absent) > _NAMED_MAX:
         shown.append(f"and {len(absent) - _NAMED_MAX} more")
-    return ", ".join(shown)
+    names = ", ".join(shown)
+    if not refusal.needed:
+        return names
+    return (
+        f"the new set needs {refusal.needed} present validators and has {refusal.present}: {names}"
+    )

@@ -70,9 +70,6 @@ FEATURES_MAX: Final = 64
 
 FEATURE_PATTERN: Final = r"[a-z][a-z0-9-]{1,31}"
 
-REASON_LENGTH_MAX: Final = 512
-"""Characters of a text that says why a change was refused; longer ones are cut."""
-
 AmountField = Annotated[Amount, Meta(ge=1, le=AMOUNT_MAX)]
 BalanceField = Annotated[Amount, Meta(ge=0, le=AMOUNT_MAX)]
 AssetField = Annotated[str, Meta(min_length=1, max_length=ASSET_ID_BYTES_MAX)]
@@ -329,6 +326,27 @@ class OrganisationVote(Struct, array_like=True, frozen=True, gc=False, forbid_un
     approve: bool
 
 
+class Absence(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """A member of a future set that does not count as present."""
+
+    name: NameField
+    seen: Height | None
+    """Last height at which it was; None if it joins and is not ready."""
+
+
+class Refusal(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
+    """Why a change could not take effect. Words for it: ``ledger.governance.refusal_text``."""
+
+    code: Annotated[str, Meta(min_length=1, max_length=64)]
+    """Error code of the rule that forbade it."""
+    needed: Annotated[int, Meta(ge=0, le=VALIDATORS_MAX)]
+    """Present members that the new set needs, if it lacked a quorum; else 0."""
+    present: Annotated[int, Meta(ge=0, le=VALIDATORS_MAX)]
+    """Present members that it had; else 0."""
+    absent: Annotated[tuple[Absence, ...], Meta(max_length=VALIDATORS_MAX)]
+    """Who was missed, ascending by name."""
+
+
 class ChangeProposal(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """A change of the network's rules or members that organisations vote on."""
 
@@ -343,10 +361,8 @@ class ChangeProposal(Struct, array_like=True, frozen=True, gc=False, forbid_unkn
     status: ProposalStatus
     effective_ms: TimeMs
     """Earliest block time of its effect; 0 until it is approved."""
-    code: Annotated[str, Meta(max_length=64)]
-    """Error code of the rule that refused it; else empty."""
-    reason: Annotated[str, Meta(max_length=REASON_LENGTH_MAX)]
-    """The same in words; else empty."""
+    refusal: Refusal | None
+    """Why it is refused; None unless it is."""
 
 
 class AgendaEntry(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):

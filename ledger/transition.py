@@ -31,7 +31,7 @@ Normative text: ``docs/protocol.md`` section 5.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from hashlib import sha256
 from typing import Final, NamedTuple
 
@@ -176,7 +176,13 @@ def _schedule_of(view: View) -> tuple[Height, tuple[Validator, ...]] | None:
     return (view.height, record.scheduled) if record.scheduled_height == view.height else None
 
 
-def _execute(decoded: DecodedTransaction, view: View) -> Receipt:
+def _unheard(_error: LedgerError) -> None:
+    """Take no notice: the receipt's code is all that a block records of a refusal."""
+
+
+def _execute(
+    decoded: DecodedTransaction, view: View, on_refusal: Callable[[LedgerError], None] = _unheard
+) -> Receipt:
     """Apply a transaction to the view, wholly or not at all."""
     transaction = decoded.transaction
     sender = transaction.sender
@@ -191,6 +197,7 @@ def _execute(decoded: DecodedTransaction, view: View) -> Receipt:
             events.append(handler(operation, actor, transaction, view))
     except LedgerError as error:
         view.roll_back()
+        on_refusal(error)
         return Receipt(decoded.id, ReceiptStatus.FAILED, error.code, index, ())
     except (InvariantViolation, MemoryError):
         raise
@@ -248,7 +255,17 @@ def execute_genesis(genesis: Genesis) -> BlockOutcome:
 
 def simulate(state: State, decoded: DecodedTransaction, time_ms: TimeMs) -> Receipt:
     """Return the receipt that the next block would record at this time; changes nothing."""
-    return _execute(decoded, View(state.record, state.chain_id, Height(state.height + 1), time_ms))
+    return simulate_explained(state, decoded, time_ms)[0]
+
+
+def simulate_explained(
+    state: State, decoded: DecodedTransaction, time_ms: TimeMs
+) -> tuple[Receipt, str]:
+    """Return what ``simulate`` returns, and in words why it fails; empty if it does not."""
+    view = View(state.record, state.chain_id, Height(state.height + 1), time_ms)
+    refusals: list[LedgerError] = []
+    receipt = _execute(decoded, view, refusals.append)
+    return receipt, "".join(str(error) for error in refusals)
 
 
 def admission_error(

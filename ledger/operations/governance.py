@@ -44,7 +44,6 @@ from ledger.records import (
     AGENDA_KEY,
     AGENDA_MAX,
     PROPOSALS_PER_ORGANISATION_MAX,
-    REASON_LENGTH_MAX,
     AddValidator,
     Agenda,
     Change,
@@ -180,8 +179,7 @@ def _propose(
         (),
         ProposalStatus.OPEN,
         TimeMs(0),
-        "",
-        "",
+        None,
     )
     decided = _count_vote(proposal, OrganisationVote(organisation, True), view)
     return ChangeProposed(
@@ -289,10 +287,10 @@ def _report(
         raise EvidenceKnown(f"there is evidence against key {key.hex()} already")
     verify_evidence(first, second, view.chain_id, validators, verify)
     view.put(evidence_key(key), EvidenceRecord(accused, first, second, view.height))
-    effect, reason = EvidenceEffect.GONE, ""
+    effect, code = EvidenceEffect.GONE, ""
     if any(member.consensus_key == key for member in view.validators().scheduled):
-        reason = suspend(key, view)
-        effect = EvidenceEffect.RETAINED if reason else EvidenceEffect.SUSPENDED
+        code = suspend(key, view)
+        effect = EvidenceEffect.RETAINED if code else EvidenceEffect.SUSPENDED
     return EvidenceReported(
         accused.organisation,
         accused,
@@ -300,7 +298,7 @@ def _report(
         first.epoch,
         first.view,
         effect,
-        reason[:REASON_LENGTH_MAX],
+        code,
         actor.account.address,
     )
 

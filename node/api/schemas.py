@@ -13,7 +13,15 @@ from typing import Final
 from ledger.block import Header
 from ledger.genesis import Genesis
 from ledger.receipt import Receipt
-from ledger.records import Account, Asset, ChangeProposal, Holding, Organisation, Parameters
+from ledger.records import (
+    Account,
+    Asset,
+    ChangeProposal,
+    EvidenceRecord,
+    Holding,
+    Organisation,
+    Parameters,
+)
 from ledger.transaction import Transaction
 from node.api.parameters import DIGEST_SCHEMA, HEIGHT_SCHEMA, HEX_SCHEMA, TIME_SCHEMA, JsonSchema
 from node.api.record_schema import record_schema
@@ -153,6 +161,8 @@ COMPONENTS: Final[Mapping[str, JsonSchema]] = {
     "Consensus": record(
         era=INTEGER,
         epoch=INTEGER,
+        epoch_base_height=HEIGHT_SCHEMA,
+        scheduled=optional(NAMES),
         view=INTEGER,
         leader=TEXT,
         active=FLAG,
@@ -254,7 +264,9 @@ COMPONENTS: Final[Mapping[str, JsonSchema]] = {
             )
         )
     ),
-    "Simulation": record(height=HEIGHT_SCHEMA, ok=FLAG, receipt=ref("Receipt")),
+    "Simulation": record(
+        height=HEIGHT_SCHEMA, ok=FLAG, receipt=ref("Receipt"), detail=optional(TEXT)
+    ),
     "ProofBundle": record(id=DIGEST_SCHEMA, height=HEIGHT_SCHEMA, proof=HEX_SCHEMA),
     "Epoch": record(epoch=INTEGER, height=HEIGHT_SCHEMA, hash=DIGEST_SCHEMA),
     "SetChange": record(epoch=INTEGER, change=HEX_SCHEMA),
@@ -265,11 +277,13 @@ COMPONENTS: Final[Mapping[str, JsonSchema]] = {
     "Asset": record_schema(Asset),
     "Organisation": record_schema(Organisation),
     "Parameters": record_schema(Parameters),
+    "Evidence": extended(record_schema(EvidenceRecord), height=optional(HEIGHT_SCHEMA)),
     "Proposal": extended(
         record_schema(ChangeProposal),
         created=TIME_SCHEMA,
         expires=TIME_SCHEMA,
         effective=optional(TIME_SCHEMA),
+        reason=TEXT,
     ),
     "StateProof": record(
         key=HEX_SCHEMA,

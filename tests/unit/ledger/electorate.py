@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from ledger.block import Header
+from ledger.block import Block, Header
 from ledger.crypto import SigningKey
 from ledger.genesis import (
     DEFAULT_PARAMETERS,
@@ -124,6 +124,8 @@ class Electorate(Chain):
         self.absent: set[str] = set()
         """Validators that neither propose nor sign, by name."""
         self.boundaries: list[Header] = []
+        self.executed: list[tuple[Block, int]] = []
+        """Blocks, without certificates, and the signers of their parents' (a mask)."""
         self.outcomes: list[BlockOutcome] = []
         self._schedules: list[tuple[Height, tuple[Validator, ...]]] = []
         self._base_executed = Height(0)
@@ -176,6 +178,8 @@ class Electorate(Chain):
         pending = self._pending(header.executed_height)
         members = self.state.validators.members
         signers = mask_of(i for i, m in enumerate(members) if m.name not in self.absent)
+        wires = [transaction.wire for transaction in transactions]
+        self.executed.append((Block(header, b"", wires, pending or ()), signers))
         execution = BlockExecution(self.state, header, signers, pending)
         for transaction in transactions:
             execution.apply(transaction)
