@@ -31,14 +31,32 @@ from ledger.operations import (
     CreateAsset,
     Mint,
     Operation,
+    ProposeChange,
     RegisterAccount,
+    ReportEvidence,
     SetKeys,
     SetStatus,
     Transfer,
+    VoteChange,
 )
-from ledger.records import AccountStatus, AssetClass, AssetPolicy, holding_key
+from ledger.operations.governance import readiness_preimage, sign_readiness
+from ledger.records import (
+    AccountStatus,
+    ActivateFeature,
+    AddValidator,
+    AssetClass,
+    AssetPolicy,
+    Change,
+    RemoveValidator,
+    RotateKey,
+    SetParameters,
+    SetPowers,
+    holding_key,
+)
 from ledger.transaction import decode_transaction, sign_transaction
-from ledger.types import Amount, Height
+from ledger.types import Amount, Epoch, Era, Height, ProposalId, Signature, TimeMs, View
+from ledger.validators import ValidatorSet
+from ledger.votes import NULL_VALUE, Value, Vote, VoteKind
 from tests.unit.ledger.builders import (
     GENESIS_TIME_MS,
     MYR,
@@ -49,6 +67,7 @@ from tests.unit.ledger.builders import (
     make_header,
     make_key,
 )
+from tests.unit.ledger.electorate import PARAMETERS, Electorate, consensus_key, validator
 
 FOLDER = Path(__file__).parent
 
@@ -61,6 +80,26 @@ POLICY = AssetPolicy(
     memo_required=False,
 )
 
+JOINING = validator("com-9")
+JOIN_EXPIRES_MS = TimeMs(GENESIS_TIME_MS + 20_000)
+CHANGES: list[Change] = [
+    AddValidator(JOINING),
+    RemoveValidator(JOINING.consensus_key),
+    RotateKey(
+        JOINING.consensus_key,
+        validator("com-9", 1).consensus_key,
+        validator("com-9", 1).node_key,
+    ),
+    SetPowers("bank", 7, (AssetClass.E_MONEY, AssetClass.SECURITY)),
+    SetParameters(PARAMETERS),
+    ActivateFeature("holds", Height(70_000)),
+]
+
+
+def _vote(kind: VoteKind, value: Value) -> Vote:
+    return Vote(kind, Era(0), Epoch(1), View(300), value, 2, Signature(bytes(range(64))))
+
+
 OPERATIONS: list[Operation] = [
     RegisterAccount(None, "bank", (key_weight("dave", 2), key_weight("erin")), 2, 3),
     SetKeys(address("alice"), (key_weight("alice 2"),), 1, 1),
@@ -70,16 +109,32 @@ OPERATIONS: list[Operation] = [
     Burn(None, MYR, Amount(65_536)),
     Transfer(None, address("bob"), MYR, Amount(1)),
     AuthoriseHolder(None, MYR, address("bob"), True),
+    ProposeChange(None, CHANGES[0]),
+    VoteChange(None, ProposalId(128), approve=False),
+    sign_readiness(Chain().chain_id, JOINING, JOIN_EXPIRES_MS, consensus_key("com-9")),
+    ReportEvidence(
+        None,
+        _vote(VoteKind.NULLIFY, NULL_VALUE),
+        _vote(VoteKind.FINALIZE, Value(View(299), Chain().chain_id)),
+    ),
 ]
 
 
 def encodings() -> JsonObject:
-    """Every operation, by itself."""
+    """Every operation and every kind of change, by itself."""
     return {
         "operations": [
             {"json": operation_to_json(operation), "encoded": encode(operation).hex()}
             for operation in OPERATIONS
-        ]
+        ],
+        "changes": [
+            {"json": operation_to_json(operation), "encoded": encode(operation).hex()}
+            for operation in (ProposeChange(None, change) for change in CHANGES)
+        ],
+        "readiness": {
+            "chain_id": Chain().chain_id.hex(),
+            "preimage": readiness_preimage(Chain().chain_id, JOINING, JOIN_EXPIRES_MS).hex(),
+        },
     }
 
 
@@ -239,12 +294,44 @@ def blocks() -> JsonObject:
     }
 
 
+def governance() -> JsonObject:
+    """A change from its proposal to the boundary block, and evidence against a validator."""
+    chain = Electorate()
+    chain.approve(AddValidator(JOINING))
+    chain.ready(JOINING, consensus_key("com-9"))
+    chain.settle()
+    chain.alone("gov-1 clerk", chain.double_vote("com-2"))
+    chain.blocks(5)
+    return {
+        "genesis": json.loads(genesis_json(chain.genesis)),
+        "chain_id": chain.chain_id.hex(),
+        "blocks": [
+            {
+                "block": encode(block).hex(),
+                "signers": signers,
+                "block_hash": block_hash(chain.chain_id, block.header).hex(),
+                "receipts": [encode(receipt).hex() for receipt in outcome.receipts],
+                "state_root": outcome.state_root.hex(),
+                "history_root": outcome.history_root.hex(),
+                "schedule": None
+                if outcome.schedule is None
+                else [outcome.schedule[0], ValidatorSet(outcome.schedule[1]).hash.hex()],
+                "state_writes": [
+                    [key.hex(), record.value.hex()] for key, record in outcome.state_writes
+                ],
+            }
+            for (block, signers), outcome in zip(chain.executed, chain.outcomes, strict=True)
+        ],
+    }
+
+
 DOCUMENTS = {
     "encodings": encodings,
     "keys": keys,
     "transactions": transactions,
     "genesis": genesis,
     "blocks": blocks,
+    "governance": governance,
 }
 """Name of each file and what writes it."""
 

@@ -67,6 +67,8 @@ def array(items: Sequence[bytes]) -> bytes:
 
 
 NIL = b"\xc0"
+FALSE = b"\xc2"
+TRUE = b"\xc3"
 
 
 # --- Section 3: keys and addresses --------------------------------------------------------------
@@ -107,6 +109,101 @@ def bech32m(address: bytes) -> str:
 def transfer(to: bytes, asset: str, amount: int) -> bytes:
     """Section 4: encode a transfer that acts for the sender."""
     return array([integer(TRANSFER_TAG), NIL, binary(to), text(asset), integer(amount)])
+
+
+def validator(name: str, organisation: str, chamber: int, keys: Sequence[bytes]) -> bytes:
+    """Section 7: encode a validator; ``keys`` are those for consensus and for the node."""
+    return array([text(name), text(organisation), integer(chamber), *map(binary, keys)])
+
+
+def propose_change(change: bytes) -> bytes:
+    """Section 4.1: encode the proposal of an encoded change."""
+    return array([integer(9), NIL, change])
+
+
+def add_validator(member: bytes) -> bytes:
+    """Section 4.1: encode the change that adds an encoded validator."""
+    return array([integer(1), member])
+
+
+def remove_validator(consensus_key: bytes) -> bytes:
+    """Section 4.1: encode the change that removes a validator."""
+    return array([integer(2), binary(consensus_key)])
+
+
+def rotate_key(consensus_key: bytes, new_keys: Sequence[bytes]) -> bytes:
+    """Section 4.1: encode the change that replaces both keys of a validator."""
+    return array([integer(3), binary(consensus_key), *map(binary, new_keys)])
+
+
+def set_powers(organisation: str, weight: int, licences: Sequence[int]) -> bytes:
+    """Section 4.1: encode the change of an organisation's powers."""
+    return array(
+        [integer(4), text(organisation), integer(weight), array([integer(x) for x in licences])]
+    )
+
+
+def set_parameters(parameters: Sequence[int]) -> bytes:
+    """Section 4.1: encode the change of the network's limits."""
+    return array([integer(5), array([integer(x) for x in parameters])])
+
+
+def activate_feature(name: str, height: int) -> bytes:
+    """Section 4.1: encode the activation of a feature."""
+    return array([integer(6), text(name), integer(height)])
+
+
+def vote_change(proposal: int, *, approve: bool) -> bytes:
+    """Section 4.1: encode a vote on a proposal."""
+    return array([integer(10), NIL, integer(proposal), TRUE if approve else FALSE])
+
+
+def readiness_preimage(chain_id: bytes, member: bytes, expires_ms: int) -> bytes:
+    """Section 4.1: return what a joining consensus key signs."""
+    return tag("MBI-JOIN-v1") + chain_id + array([member, integer(expires_ms)])
+
+
+def prove_readiness(chain_id: bytes, member: bytes, expires_ms: int, seed: bytes) -> bytes:
+    """Section 4.1: encode a proof of readiness, signed by the key of ``seed``."""
+    message = readiness_preimage(chain_id, member, expires_ms)
+    signature = Ed25519PrivateKey.from_private_bytes(seed).sign(message)
+    return array([integer(11), NIL, member, integer(expires_ms), binary(signature)])
+
+
+def vote(
+    kind: int, place: Sequence[int], value: tuple[int, bytes], voter: int, sig: bytes
+) -> bytes:
+    """Consensus, 3: encode a vote; ``place`` is era, epoch, view."""
+    parent_view, block = value
+    return array(
+        [
+            integer(1),
+            integer(kind),
+            *map(integer, place),
+            array([integer(parent_view), binary(block)]),
+            integer(voter),
+            binary(sig),
+        ]
+    )
+
+
+def report_evidence(first: bytes, second: bytes) -> bytes:
+    """Section 4.1: encode the report of two encoded votes."""
+    return array([integer(12), NIL, first, second])
+
+
+def validator_set_hash(members: dict[bytes, bytes]) -> bytes:
+    """Consensus, 1: hash a set; encoded members by their consensus keys."""
+    return sha256(tag("MBI-VSET-v1") + array([members[key] for key in sorted(members)]))
+
+
+def block(
+    header: bytes, certificate: bytes, wires: Sequence[bytes], members: Sequence[bytes]
+) -> bytes:
+    """Section 5.1: encode a block from its encoded header, wires and next validators."""
+    return array(
+        [header, binary(certificate), array([binary(wire) for wire in wires]), array(members)]
+    )
 
 
 def body_fields(

@@ -6,32 +6,39 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgpack
 import pytest
 
 from ledger import errors
 from ledger.address import format_address, parse_address
-from ledger.block import Header, block_hash
+from ledger.block import Block, Header, block_hash
 from ledger.crypto import SigningKey, check_public_key, sha256, verify, verify_many
 from ledger.encoding import StrictDecoder, encode
 from ledger.errors import LedgerError, WeakPublicKey
+from ledger.events import EVENT_NAMES
 from ledger.genesis import chain_id, genesis_block, parse_genesis
 from ledger.json import operation_from_json
 from ledger.operations import REGISTRY, Transfer
 from ledger.receipt import RECEIPT_DECODER, receipt_leaf
+from ledger.records import CHANGE_NAMES, RECORD_TYPES
 from ledger.state_proof import STATE_PROOF_DECODER, verify_state_proof
 from ledger.transaction import decode_transaction, sign_transaction
+from ledger.transition import BlockExecution
 from ledger.types import Amount, Digest, PublicKey
+from tests.unit.ledger.builders import GENESIS_TIME_MS
+from tests.unit.ledger.electorate import Electorate, validator
 from tests.vectors import build, independent
 
 FOLDER = Path(build.__file__).parent
 PROTOCOL = (FOLDER.parent.parent / "docs" / "protocol.md").read_text()
 
 PINNED = {
-    "blocks": "c53ce6a55a4f479ac8cfa4831f0f4de108e10eb65b53af476d8cd98d8ec17714",
-    "encodings": "9bd83661fdb9141c09fc7646c0b35a49fd50d06b4d14a8a3aee6ff1172a4fc01",
-    "genesis": "995181394a9bb7d885bc7b26973f47d3817ce8f5f461181add89516750b27163",
+    "blocks": "0ce6e0000db730bf772e143e88cdee46c8dd9b1baf3a637b1dc9729982baf49f",
+    "encodings": "0f834807655a9bda115c90696fc5d30fd6fbf210a5e434acf36e8372c569e3aa",
+    "genesis": "022263609da4464b584c713f9187ed06238e0fc5ff9a2fabe4bfe2ed606f812c",
+    "governance": "2b0196419b2db0664635862e486f0ac7339dfb4bb561d2033d12c50c395aab16",
     "keys": "c101c459ffb28504ecf568690c1e8fdde87ceac30ef5f4d3f59b24ed2a05454e",
-    "transactions": "7bb3fd66b532a9a04b1f91a4c07ec17b1dcfdccf52498a3ad0c32a40ce8b02c3",
+    "transactions": "d92e74a98b6ba11912ae4b73c672e25230ccc6c95c852c5a8ccd3bf82cce673c",
 }
 """SHA-256 of each file. A change here breaks the protocol: it needs an ADR and a new version."""
 
@@ -75,6 +82,16 @@ def test_the_protocol_names_every_error_code_with_its_permanence() -> None:
 def test_the_protocol_names_every_operation_with_its_tag() -> None:
     for spec in REGISTRY:
         assert f"| {spec.tag} | `{spec.name}` |" in PROTOCOL
+
+
+def test_the_protocol_names_every_change_and_event_with_its_tag() -> None:
+    for structure, name in (*CHANGE_NAMES.items(), *EVENT_NAMES.items()):
+        assert f"| {structure.__struct_config__.tag} | `{name}` |" in PROTOCOL
+
+
+def test_the_protocol_names_every_kind_of_record() -> None:
+    for prefix in RECORD_TYPES:
+        assert f"\n| {prefix:02x} | " in PROTOCOL
 
 
 # --- The independent implementation -------------------------------------------------------------
@@ -216,3 +233,81 @@ def test_stored_proofs_and_signatures_still_hold() -> None:
             continue
         with pytest.raises(WeakPublicKey):
             check_public_key(candidate)
+
+
+# --- Governance ---------------------------------------------------------------------------------
+
+
+def test_operations_of_governance_written_byte_by_byte_are_the_same() -> None:
+    """An encoder that knows only the document makes the same changes, readiness and evidence."""
+    stored = load("encodings")
+    network = bytes.fromhex(stored["readiness"]["chain_id"])
+    joining, rotated = validator("com-9"), validator("com-9", 1)
+    keys = (joining.consensus_key, joining.node_key)
+    member = independent.validator("com-9", "com-9", 2, keys)
+    seed = sha256(b"test key com-9 consensus 0")
+    expires = GENESIS_TIME_MS + 20_000
+    changes = [
+        independent.add_validator(member),
+        independent.remove_validator(joining.consensus_key),
+        independent.rotate_key(joining.consensus_key, (rotated.consensus_key, rotated.node_key)),
+        independent.set_powers("bank", 7, (1, 3)),
+        independent.set_parameters((4096, 1024 * 1024, 64 * 1024, 600_000, 5_000, 60_000, 20_000)),
+        independent.activate_feature("holds", 70_000),
+    ]
+    proposals = [independent.propose_change(change).hex() for change in changes]
+    assert proposals == [case["encoded"] for case in stored["changes"]]
+    message = independent.readiness_preimage(network, member, expires)
+    assert message.hex() == stored["readiness"]["preimage"]
+    place, signature = (0, 1, 300), bytes(range(64))
+    first = independent.vote(2, place, (0, bytes(32)), 2, signature)
+    second = independent.vote(3, place, (299, network), 2, signature)
+    written = [
+        proposals[0],
+        independent.vote_change(128, approve=False).hex(),
+        independent.prove_readiness(network, member, expires, seed).hex(),
+        independent.report_evidence(first, second).hex(),
+    ]
+    assert [case["encoded"] for case in stored["operations"][-4:]] == written
+
+
+def test_an_epoch_can_be_followed_by_hashes_alone() -> None:
+    """The set in a boundary block's body, hashed by the second implementation, is the header's."""
+    document = load("governance")
+    network = bytes.fromhex(document["chain_id"])
+    boundaries = 0
+    for case in document["blocks"]:
+        header, certificate, wires, members = msgpack.unpackb(bytes.fromhex(case["block"]))
+        encoded = msgpack.packb(header)
+        preimage = independent.tag("MBI-HEAD-v1") + network + encoded
+        assert independent.sha256(preimage).hex() == case["block_hash"]
+        written = {
+            member[3]: independent.validator(member[0], member[1], member[2], member[3:])
+            for member in members
+        }
+        ascending = [written[key] for key in sorted(written)]
+        assert independent.block(encoded, certificate, wires, ascending).hex() == case["block"]
+        next_set_hash = header[16]
+        if not members:
+            assert next_set_hash == bytes(32)
+            continue
+        boundaries += 1
+        assert independent.validator_set_hash(written) == next_set_hash
+        assert (header[9], header[10], header[8]) == (0, 0, independent.dense_root([]))
+    assert boundaries == 2
+
+
+def test_the_blocks_of_governance_execute_to_the_same_roots() -> None:
+    document = load("governance")
+    chain = Electorate(parse_genesis(json.dumps(document["genesis"]).encode()))
+    for case in document["blocks"]:
+        block = StrictDecoder(Block, 100_000).decode(bytes.fromhex(case["block"]))
+        members = block.next_validators or None
+        execution = BlockExecution(chain.state, block.header, case["signers"], members)
+        for wire in block.transactions:
+            execution.apply(decode_transaction(chain.chain_id, wire))
+        outcome = execution.finish()
+        chain.reader.write(outcome)
+        chain.state.stored(outcome.height)
+        assert outcome.state_root.hex() == case["state_root"]
+        assert [encode(receipt).hex() for receipt in outcome.receipts] == case["receipts"]
