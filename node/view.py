@@ -14,9 +14,9 @@ from ledger.genesis import Genesis
 from ledger.receipt import Receipt, ReceiptStatus
 from ledger.state import State
 from ledger.transaction import decode_transaction
-from ledger.transition import admission_error, simulate
+from ledger.transition import admission_error, simulate_explained
 from ledger.types import Address, Amount, Digest, Height, TimeMs
-from ledger.validators import ValidatorSet
+from ledger.validators import Validator, ValidatorSet
 from node import mempool as limits
 from node.api.ports import (
     Check,
@@ -33,6 +33,7 @@ from node.node import Node
 from node.proofs import Prover
 from p2p.peers import PeerInfo
 from storage.chain_store import ChainStore
+from storage.evidence_store import Evidence
 
 BLOCKS_BEHIND_MAX: Final = 16
 """A node further behind the highest peer is syncing, not ready."""
@@ -183,8 +184,14 @@ class View:
         """Check and admit transactions; one result per item, in order."""
         return await self._node.intake.submit(wires)
 
-    async def simulate(self, wire: bytes) -> Receipt:
+    def unreported_evidence(self) -> Sequence[tuple[Evidence, Validator]]:
+        """Return proof of faults that is not on chain yet, with the accused."""
+        return self._node.evidence.unreported()
+
+    async def simulate(self, wire: bytes) -> tuple[Receipt, str]:
         """Execute a transaction against the present state without changing it.
+
+        Returns the receipt, and in words why it would fail.
 
         Raises:
             LedgerError: it would not be admitted.
@@ -199,7 +206,7 @@ class View:
         error = admission_error(self.state, transaction, time_ms)
         if error is not None:
             raise error
-        return simulate(self.state, transaction, time_ms)
+        return simulate_explained(self.state, transaction, time_ms)
 
     def transaction_status(self, transaction_id: Digest) -> TransactionStatus:
         """Return what is known about a transaction."""

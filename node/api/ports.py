@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from ledger.receipt import Receipt
     from ledger.state import State
     from ledger.types import Address, Amount, TimeMs
-    from ledger.validators import ValidatorSet
+    from ledger.validators import Validator, ValidatorSet
     from node.proofs import Prover
     from p2p.peers import PeerInfo
     from storage.chain_store import ChainStore
+    from storage.evidence_store import Evidence
 
 SubmitStatus = Literal["accepted", "known", "finalized", "rejected"]
 """Outcome of handing in one transaction. ``known``: already pending. ``finalized``: already
@@ -199,9 +200,13 @@ class NodeView(Protocol):
         The API may stop waiting for the answer; what was admitted stays admitted.
         """
 
-    async def simulate(self, wire: bytes) -> Receipt:
+    def unreported_evidence(self) -> Sequence[tuple[Evidence, Validator]]:
+        """Return proof of faults that this node holds and the chain does not, with the accused."""
+
+    async def simulate(self, wire: bytes) -> tuple[Receipt, str]:
         """Execute a transaction on a copy of the present state and return what would happen.
 
+        The text says why it would fail; it is empty if it would not.
         Signatures are verified like those of a submitted one. Changes nothing.
 
         Raises:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from consensus.status import EngineStatus
     from consensus.types import Certificate
     from ledger.block import Header
+    from ledger.records import ValidatorsRecord
     from ledger.types import Digest
     from ledger.validators import ValidatorSet
     from node.api.ports import Check, Participation, StageTimes, TransactionStatus
@@ -156,13 +157,18 @@ def validator_json(
     }
 
 
-def consensus_json(status: EngineStatus, validators: ValidatorSet) -> dict[str, Any]:
-    """Return the engine's report with names instead of indices."""
+def consensus_json(
+    status: EngineStatus, validators: ValidatorSet, record: ValidatorsRecord
+) -> dict[str, Any]:
+    """Return the engine's report with names instead of indices; ``record`` is of the state."""
     names = [member.name for member in validators]
     shortfall = status.shortfall
+    is_settled = record.scheduled == record.members
     return {
         "era": status.era,
         "epoch": status.epoch,
+        "epoch_base_height": record.opened_height,
+        "scheduled": None if is_settled else [member.name for member in record.scheduled],
         "view": status.view,
         "leader": names[status.leader],
         "active": status.active,

@@ -108,12 +108,13 @@ async def simulate(call: Call) -> web.Response:
     """Execute a transaction on a copy of the present state."""
     wire = parse_wire(await read_body(call), msgpack=is_msgpack(call))
     view = call.context.view
-    receipt = await view.simulate(wire)
+    receipt, detail = await view.simulate(wire)
     return json_response(
         {
             "height": view.status().executed_height,
             "ok": receipt.code == OK_CODE,
             "receipt": receipt_json(receipt),
+            "detail": detail or None,
         }
     )
 

@@ -46,7 +46,7 @@ from ledger.transaction import (
     decode_transaction,
     sign_transaction,
 )
-from ledger.transition import BlockExecution, execute_genesis, simulate
+from ledger.transition import BlockExecution, execute_genesis, simulate_explained
 from ledger.types import (
     ZERO_DIGEST,
     Address,
@@ -73,6 +73,7 @@ from node.proofs import Prover
 from p2p.peers import PeerInfo
 from p2p.transport import PeerStatistics
 from storage.chain_store import ChainStore
+from storage.evidence_store import Evidence
 from storage.memory import MemoryStore
 from storage.state_store import StateStore
 
@@ -134,6 +135,18 @@ def make_genesis(*, dev: bool = True) -> Genesis:
         (GenesisBalance(ALICE_ADDRESS, ASSET, Amount(2**53 + 1)),),
         None,
     )
+
+
+def double_vote(chain: Digest, validators: ValidatorSet) -> tuple[Vote, Vote]:
+    """Return two votes of the first validator that exclude each other."""
+    key = key_of(f"{validators[0].name} consensus")
+
+    def vote(content: bytes) -> Vote:
+        value = Value(View(0), Digest(hashlib.sha256(content).digest()))
+        place = (VoteKind.NOTARIZE, Era(0), Epoch(0), View(9), value)
+        return Vote(*place, 0, key.sign(vote_signing_bytes(chain, *place)))
+
+    return vote(b"one"), vote(b"two")
 
 
 @dataclass
@@ -372,8 +385,12 @@ class FakeNode:
         self.pending[decoded.id] = decoded
         return SubmitResult(decoded.id, "accepted")
 
-    async def simulate(self, wire: bytes) -> Receipt:
-        return simulate(self.state, decode_transaction(self.chain_id, wire), self.now_ms)
+    def unreported_evidence(self) -> Sequence[tuple[Evidence, Validator]]:
+        return [(Evidence(*double_vote(self.chain_id, self.set)), self.set[0])]
+
+    async def simulate(self, wire: bytes) -> tuple[Receipt, str]:
+        decoded = decode_transaction(self.chain_id, wire)
+        return simulate_explained(self.state, decoded, self.now_ms)
 
     def transaction_status(self, transaction_id: Digest) -> TransactionStatus:
         location = self.chain.transaction(transaction_id)

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from ledger.address import format_address
-from ledger.operations import ProposeChange
+from ledger.operations import ProposeChange, ReportEvidence
 from ledger.records import SetPowers, account_key
 from node.api.openapi import openapi_document
 from node.api.problems import all_kinds
 from node.api.routes import ROUTES
 from node.api.routing import Route
 from tests.unit.node_api.conftest import Api
-from tests.unit.node_api.fakes import ALICE_ADDRESS, ASSET, BOB, wire_hex
+from tests.unit.node_api.fakes import ALICE_ADDRESS, ASSET, BOB, double_vote, wire_hex
 from tests.unit.node_api.json_schema import breaches, undocumented
 from tests.unit.node_api.test_proofs import answered_after_a_block
 
@@ -60,6 +60,9 @@ async def test_json_answer_is_as_documented(api: Api, route: Route) -> None:
     node = api.node
     await node.finalize(node.transfer(memo="rent"), node.signed(PROPOSAL))
     await node.finalize(node.transfer(), node.transfer(2**60, sender=BOB))
+    if route.path == "/v1/evidence":
+        votes = double_vote(node.chain_id, node.set)
+        await node.finalize(node.signed(ReportEvidence(None, *votes)))
     if "epoch" in route.path:
         node.close_epoch()
     path = await sample_path(api, route)
@@ -72,6 +75,7 @@ async def test_json_answer_is_as_documented(api: Api, route: Route) -> None:
     assert answer.status == 200
     assert breaches(DOCUMENT, schema, answer.json) == []
     assert undocumented(DOCUMENT, schema, answer.json) == []
+    assert answer.json.get("items") != [], "an empty list shows nothing of its items"
 
 
 @pytest.mark.parametrize(

@@ -180,6 +180,8 @@ async def test_simulation_returns_the_receipt_and_changes_nothing(api: Api) -> N
     bad = await api.post("/v1/transactions/simulate", json=wire_hex(api.node.transfer(2**60)))
     assert (good.json["ok"], good.json["receipt"]["code"]) == (True, "ok")
     assert (bad.json["ok"], bad.json["receipt"]["code"]) == (False, "insufficient_balance")
+    assert good.json["detail"] is None
+    assert str(2**60) in bad.json["detail"]
     assert api.node.submitted == 0
     assert api.node.state.height == 0
 
