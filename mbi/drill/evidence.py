@@ -13,7 +13,7 @@ from mbi.bench.http import request_bytes
 from mbi.bench.internals import parse_readings
 from mbi.calls import MSGPACK
 from mbi.client import AsyncClient
-from mbi.drill.judge import Testimony
+from mbi.drill.judge import Statement
 from mbi.drill.watch import DrillNode
 from mbi.errors import Unreachable
 
@@ -24,9 +24,9 @@ EVIDENCE_METRIC: Final = "mbi_consensus_evidence_total"
 _decode_ids: Final = msgspec.msgpack.Decoder(tuple[int, int, list[bytes]]).decode
 
 
-async def testimonies(
+async def statements(
     nodes: Sequence[DrillNode], first_height: int, last_height: int
-) -> list[Testimony]:
+) -> list[Statement]:
     """Read blocks, transactions and complaints of every node.
 
     Raises:
@@ -35,7 +35,7 @@ async def testimonies(
     return await asyncio.gather(*(_read(node, first_height, last_height) for node in nodes))
 
 
-async def _read(node: DrillNode, first: int, last: int) -> Testimony:
+async def _read(node: DrillNode, first: int, last: int) -> Statement:
     async with AsyncClient(node.url) as client:
         consensus = await client.consensus()
         blocks: dict[int, tuple[str, str]] = {}
@@ -51,7 +51,7 @@ async def _read(node: DrillNode, first: int, last: int) -> Testimony:
         evidence = await _evidence(pool)
     finally:
         pool.close()
-    return Testimony(
+    return Statement(
         node=node.name,
         blocks=blocks,
         transactions=dict(zip(range(first, last + 1), ids, strict=True)),

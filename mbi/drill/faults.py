@@ -13,7 +13,10 @@ from mbi.drill.helpers import cut, impaired
 from mbi.drill.project import in_parallel
 from mbi.drill.watch import DrillNode
 
-Fault = Callable[[Bed], AbstractAsyncContextManager[None]]
+CutOff = tuple[str, ...]
+"""Names of the nodes that a fault keeps from a quorum: nothing may become final there."""
+Fault = Callable[[Bed], AbstractAsyncContextManager[CutOff]]
+"""In force inside; what it yields says who is cut off meanwhile."""
 
 STOP_S: Final = "15"
 """As in the compose file; a node stops in five."""
@@ -23,33 +26,33 @@ LOSS_PERCENT: Final = 10
 
 
 @contextlib.asynccontextmanager
-async def killed_leader(bed: Bed) -> AsyncIterator[None]:
+async def killed_leader(bed: Bed) -> AsyncIterator[CutOff]:
     """Kill the validator that leads the present view."""
     leader = await bed.leader()
     container = await bed.container(leader)
     bed.note(f"killing {leader.name}, which leads")
     try:
         await docker("kill", container.id)
-        yield
+        yield (leader.name,)
     finally:
         await docker("start", container.id)
 
 
 @contextlib.asynccontextmanager
-async def paused_leader(bed: Bed) -> AsyncIterator[None]:
+async def paused_leader(bed: Bed) -> AsyncIterator[CutOff]:
     """Freeze all processes of the validator that leads the present view."""
     leader = await bed.leader()
     container = await bed.container(leader)
     bed.note(f"pausing {leader.name}, which leads")
     await docker("pause", container.id)
     try:
-        yield
+        yield (leader.name,)
     finally:
         await docker("unpause", container.id)
 
 
 @contextlib.asynccontextmanager
-async def disconnected(bed: Bed) -> AsyncIterator[None]:
+async def disconnected(bed: Bed) -> AsyncIterator[CutOff]:
     """Take one validator's container off its networks; it may come back with other addresses."""
     container = await bed.container(bed.victim)
     bed.note(f"disconnecting {bed.victim.name}")
@@ -58,7 +61,7 @@ async def disconnected(bed: Bed) -> AsyncIterator[None]:
         for network in container.addresses:
             await docker("network", "disconnect", network, container.id)
             taken.append(network)
-        yield
+        yield (bed.victim.name,)
     finally:
         for network in taken:
             await docker("network", "connect", "--alias", bed.victim.name, network, container.id)
@@ -76,71 +79,71 @@ def halves(nodes: list[DrillNode]) -> tuple[list[str], list[str]]:
 
 
 @contextlib.asynccontextmanager
-async def parted_in_halves(bed: Bed) -> AsyncIterator[None]:
+async def parted_in_halves(bed: Bed) -> AsyncIterator[CutOff]:
     """Part the network into two sides without a quorum."""
     sides = halves(list(bed.nodes))
     bed.note(f"parting {', '.join(sides[0])} from {', '.join(sides[1])}")
     async with cut(await bed.containers(bed.nodes), sides):
-        yield
+        yield (*sides[0], *sides[1])
 
 
 @contextlib.asynccontextmanager
-async def parted_from_one(bed: Bed) -> AsyncIterator[None]:
+async def parted_from_one(bed: Bed) -> AsyncIterator[CutOff]:
     """Part the validator that leads the present view from everybody else."""
     alone = await bed.leader()
     bed.note(f"parting {alone.name}, which leads, from all others")
     others = [node.name for node in bed.nodes if node is not alone]
     async with cut(await bed.containers(bed.nodes), ([alone.name], others)):
-        yield
+        yield (alone.name,)
 
 
 @contextlib.asynccontextmanager
-async def delayed(bed: Bed) -> AsyncIterator[None]:
+async def delayed(bed: Bed) -> AsyncIterator[CutOff]:
     """Delay every packet that a validator sends."""
     validators = await bed.containers(bed.validators)
     async with impaired(bed.project, validators, DELAY_MS, JITTER_MS, 0) as means:
         bed.note(f"delay of {DELAY_MS} ms ± {JITTER_MS} ms at every validator, by {means}")
-        yield
+        yield ()
 
 
 @contextlib.asynccontextmanager
-async def lossy(bed: Bed) -> AsyncIterator[None]:
+async def lossy(bed: Bed) -> AsyncIterator[CutOff]:
     """Lose a share of all packets that validators send."""
     validators = await bed.containers(bed.validators)
     async with impaired(bed.project, validators, 0, 0, LOSS_PERCENT) as means:
         bed.note(f"loss of {LOSS_PERCENT} % at every validator, by {means}")
-        yield
+        yield ()
 
 
 @contextlib.asynccontextmanager
-async def restarted_in_turn(bed: Bed) -> AsyncIterator[None]:
+async def restarted_in_turn(bed: Bed) -> AsyncIterator[CutOff]:
     """Restart every node, one after the other; each is back before the next."""
     for node in bed.nodes:
         bed.note(f"restarting {node.name}")
         await docker("restart", "-t", STOP_S, (await bed.container(node)).id)
         await bed.wait_whole()
-    yield
+    yield ()
 
 
 @contextlib.asynccontextmanager
-async def all_stopped(bed: Bed) -> AsyncIterator[None]:
+async def all_stopped(bed: Bed) -> AsyncIterator[CutOff]:
     """Stop every node at once, later start all at once."""
     ids = [container.id for container in await bed.containers(bed.nodes)]
     bed.note("stopping every node")
     try:
         await in_parallel(*(docker("stop", "-t", STOP_S, one) for one in ids))
-        yield
+        yield tuple(node.name for node in bed.nodes)
     finally:
         await in_parallel(*(docker("start", one) for one in ids))
 
 
 @contextlib.asynccontextmanager
-async def all_killed(bed: Bed) -> AsyncIterator[None]:
+async def all_killed(bed: Bed) -> AsyncIterator[CutOff]:
     """Kill every node at once, later start all at once."""
     ids = [container.id for container in await bed.containers(bed.nodes)]
     bed.note("killing every node")
     try:
         await docker("kill", *ids)
-        yield
+        yield tuple(node.name for node in bed.nodes)
     finally:
         await in_parallel(*(docker("start", one) for one in ids))

@@ -43,7 +43,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Testimony:
+class Statement:
     """What one node said after the drill."""
 
     node: str
@@ -119,7 +119,7 @@ def worst_exit_code(results: Sequence[Result]) -> ExitCode:
 
 
 def unsafe_reasons(
-    testimonies: Sequence[Testimony],
+    statements: Sequence[Statement],
     final: Mapping[str, int],
     acknowledged: Set[str],
     refused: Set[str],
@@ -129,8 +129,8 @@ def unsafe_reasons(
     ``final``: height at which some node called each transaction final during the drill;
     ``acknowledged`` and ``refused``: what nodes answered to those who sent.
     """
-    reasons = _differences(testimonies)
-    for one in testimonies:
+    reasons = _differences(statements)
+    for one in statements:
         if one.evidence:
             reasons.append(f"{one.node} holds {one.evidence} proofs against honest validators")
         if one.halted is not None:
@@ -154,11 +154,11 @@ def unsafe_reasons(
     return reasons
 
 
-def _differences(testimonies: Sequence[Testimony]) -> list[str]:
+def _differences(statements: Sequence[Statement]) -> list[str]:
     """Compare hashes and state roots of all nodes with those of the first."""
-    reference = testimonies[0]
+    reference = statements[0]
     reasons: list[str] = []
-    for other in testimonies[1:]:
+    for other in statements[1:]:
         if other.blocks.keys() != reference.blocks.keys():
             reasons.append(f"{other.node} lists other heights than {reference.node}")
         for height in sorted(other.blocks.keys() & reference.blocks.keys()):
@@ -171,11 +171,17 @@ def _differences(testimonies: Sequence[Testimony]) -> list[str]:
     return reasons
 
 
-def blocks_without_quorum(limits: Limits, blocks: int) -> list[str]:
-    """Return the reason that blocks came although no quorum was connected; empty if none did."""
-    if limits.gap_s is None and blocks:
-        return [f"{blocks} blocks became final although no quorum was connected"]
-    return []
+def trespasses(new_blocks: Mapping[str, int]) -> list[str]:
+    """Return the reasons that nodes without a quorum showed new blocks meanwhile; empty is safe.
+
+    ``new_blocks``: for each node that was cut off, how many heights it showed in that time. Such a
+    block means that a quorum was not needed, or that the drill did not do what it says.
+    """
+    return [
+        f"{node}: {count} blocks became final while it was cut off from a quorum"
+        for node, count in new_blocks.items()
+        if count
+    ]
 
 
 def late_reasons(limits: Limits, seconds: Seconds, height: int) -> list[str]:

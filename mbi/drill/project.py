@@ -59,7 +59,7 @@ class Project:
 
     async def nodes(self) -> dict[str, Container]:
         """Return the containers of all nodes by service, running or not."""
-        found = (_container(item) for item in await self._inspect_all() if _is_node(item))
+        found = (container_of(item) for item in await self._inspect_all() if is_node(item))
         return {item.service: item for item in sorted(found, key=lambda item: item.service)}
 
     async def node(self, service: str) -> Container:
@@ -124,7 +124,7 @@ async def running_project(name: str | None, files: tuple[Path, ...]) -> Project:
     """
     label = f"{LABEL}.project" if name is None else f"{LABEL}.project={name}"
     ids = (await docker("ps", "-aq", "--filter", f"label={label}")).split()
-    found = [item for item in await inspect(*ids) if _is_node(item)]
+    found = [item for item in await inspect(*ids) if is_node(item)]
     names = sorted({_label(item, "project") for item in found})
     if len(names) != 1:
         wanted = "a network of nodes" if name is None else f"nodes in project {name}"
@@ -162,13 +162,13 @@ async def running(project: Project) -> AsyncIterator[Project]:
 def _environment(nodes: list[dict[str, Any]]) -> dict[str, str]:
     """Return image and port as they are now, unless the caller's environment says otherwise."""
     known = {"MBI_IMAGE": str(nodes[0]["Config"]["Image"])}
-    ports = [item.published for item in map(_container, nodes) if item.published is not None]
+    ports = [item.published for item in map(container_of, nodes) if item.published is not None]
     if ports:
         known["MBI_HTTP_PORT"] = str(ports[0])
     return {name: value for name, value in known.items() if name not in os.environ}
 
 
-def _is_node(item: dict[str, Any]) -> bool:
+def is_node(item: dict[str, Any]) -> bool:
     """Tell whether a container runs a node: not the maker of keys, not a one-off command."""
     labels, command = item["Config"]["Labels"], item["Config"]["Cmd"] or []
     return (
@@ -178,7 +178,8 @@ def _is_node(item: dict[str, Any]) -> bool:
     )
 
 
-def _container(item: dict[str, Any]) -> Container:
+def container_of(item: dict[str, Any]) -> Container:
+    """Return a node's container as the engine describes it."""
     settings = item["NetworkSettings"]
     places = (settings["Ports"] or {}).get(f"{HTTP_PORT}/tcp") or []
     networks = settings["Networks"]

@@ -11,7 +11,7 @@ from typing import Final
 
 from mbi.drill.bed import Bed
 from mbi.drill.engine import build, docker, logs
-from mbi.drill.faults import STOP_S
+from mbi.drill.faults import STOP_S, CutOff
 from mbi.drill.helpers import HELPER_LABEL, TOOLS_IMAGE
 from mbi.drill.watch import POLL_S
 from mbi.errors import MbiError, OperationFailed
@@ -44,7 +44,7 @@ USER {user}
 
 
 @contextlib.asynccontextmanager
-async def upgraded_in_turn(bed: Bed) -> AsyncIterator[None]:
+async def upgraded_in_turn(bed: Bed) -> AsyncIterator[CutOff]:
     """Every container made again from another image, one after the other, then back again."""
     image = (await bed.container(bed.victim)).image
     other = f"mbi-drill-upgrade:{bed.project.name}"
@@ -54,7 +54,7 @@ async def upgraded_in_turn(bed: Bed) -> AsyncIterator[None]:
             bed.note(f"{node.name}: {image} -> {other}")
             await bed.project.recreate(node.name, {"services": {node.name: {"image": other}}})
             await bed.wait_whole()
-        yield
+        yield ()
     finally:
         for node in bed.nodes:
             await bed.project.recreate(node.name)
@@ -63,7 +63,7 @@ async def upgraded_in_turn(bed: Bed) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def skewed_clock(bed: Bed) -> AsyncIterator[None]:
+async def skewed_clock(bed: Bed) -> AsyncIterator[CutOff]:
     """One validator's wall clock an hour ahead, then behind, then five seconds ahead.
 
     Containers share the clock of their host; libfaketime answers for it in an image derived from
@@ -87,7 +87,7 @@ async def skewed_clock(bed: Bed) -> AsyncIterator[None]:
             bed.note(f"clock of {victim.name}: {step_s:+d} s")
             await _set_clock(bed, step_s)
             await asyncio.sleep(CLOCK_STEP_LASTS_S)
-        yield
+        yield ()
     finally:
         await bed.project.recreate(victim.name)
 
@@ -108,7 +108,7 @@ async def _set_clock(bed: Bed, offset_s: int) -> None:
 
 
 @contextlib.asynccontextmanager
-async def full_disk(bed: Bed) -> AsyncIterator[None]:
+async def full_disk(bed: Bed) -> AsyncIterator[CutOff]:
     """One validator moves to a small volume of its own, which is then filled to the last byte.
 
     The home is moved, never run twice: the node is stopped whenever it is copied, and only the
@@ -131,7 +131,7 @@ async def full_disk(bed: Bed) -> AsyncIterator[None]:
             bed.note(f"filling the disk of {victim.name}")
             await docker("exec", holder, "sh", "-c", _fill())
             await _wait_refused(bed)
-            yield
+            yield ()
         finally:
             if is_moved:
                 await docker("exec", holder, "rm", "-f", f"{SMALL}/ballast")
@@ -186,7 +186,7 @@ async def _small_volume(bed: Bed, original: str) -> AsyncIterator[tuple[str, str
 
 
 @contextlib.asynccontextmanager
-async def wiped(bed: Bed) -> AsyncIterator[None]:
+async def wiped(bed: Bed) -> AsyncIterator[CutOff]:
     """One validator loses database and signing record; keys and configuration stay."""
     victim = bed.victim
     container = await bed.container(victim)
@@ -198,7 +198,7 @@ async def wiped(bed: Bed) -> AsyncIterator[None]:
         await docker("stop", "-t", STOP_S, container.id)
         is_erased = True
         await docker("run", *home, "--user", USER, TOOLS_IMAGE, "sh", "-c", erase)
-        yield
+        yield (victim.name,)
     finally:
         if is_erased:
             words = ("node", "init", "--home", HOME, "--rejoin")

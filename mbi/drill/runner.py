@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 
 from mbi.drill.bed import Bed
-from mbi.drill.evidence import testimonies
+from mbi.drill.evidence import statements
 from mbi.drill.judge import (
     Result,
     Seconds,
-    blocks_without_quorum,
     late_reasons,
+    trespasses,
     unsafe_reasons,
 )
 from mbi.drill.load import Load
@@ -59,7 +59,7 @@ async def run_drill(drill: Drill, bed: Bed, rate: int) -> Result:
                 "load before the fault", WARM_S, lambda seen: len(seen.final) >= WARM_TRANSACTIONS
             )
             begin_s = mark("fault begins")
-            async with drill.fault(bed):
+            async with drill.fault(bed) as cut_off:
                 in_force_s = mark("fault in force")
                 await asyncio.sleep(drill.hold_s)
                 undo_s = mark("undoing begins")
@@ -73,8 +73,8 @@ async def run_drill(drill: Drill, bed: Bed, rate: int) -> Result:
     timeline = watch.timeline
     result = Result(drill.name, seconds, drill.limits, timeline.tip, events=events)
     still_from = in_force_s + SETTLE_S
-    result.unsafe += blocks_without_quorum(
-        drill.limits, timeline.blocks_between(still_from, undo_s)
+    result.unsafe += trespasses(
+        {name: timeline.blocks_between(name, still_from, undo_s) for name in cut_off}
     )
     result.late += late_reasons(drill.limits, seconds, timeline.tip)
     await _question(result, bed, load, timeline)
@@ -100,7 +100,7 @@ async def _recovery(
         new_block = at - undo_s
         patience_s = PATIENCE * limits.agree_limit_s(goal)
         await watch.until("agreement", patience_s, lambda seen: seen.lowest >= goal)
-        all_agree = time.monotonic() - undo_s
+        all_agree = timeline.all_have_s(goal) - undo_s
     return Seconds(timeline.longest_gap_s(begin_s, undo_s), new_block, all_agree)
 
 
@@ -126,7 +126,7 @@ async def _question(result: Result, bed: Bed, load: Load, timeline: Timeline) ->
     result.unsafe += sorted(set(timeline.contradictions))
     try:
         await bed.wait_whole()
-        found = await testimonies(bed.nodes, timeline.first_height, timeline.lowest)
+        found = await statements(bed.nodes, timeline.first_height, timeline.lowest)
     except MbiError as error:
         result.late.append(f"not all nodes could be asked: {error}")
         return

@@ -38,6 +38,8 @@ class Timeline:
     growth: list[tuple[float, int]] = field(default_factory=list)
     """Moment on the monotonic clock and height, both rising."""
     heights: dict[str, int] = field(default_factory=dict)
+    shown: dict[str, list[float]] = field(default_factory=dict)
+    """When each node showed its blocks, one after the other."""
     final: dict[str, int] = field(default_factory=dict)
     """Height at which a node first called each transaction final."""
     contradictions: list[str] = field(default_factory=list)
@@ -56,6 +58,7 @@ class Timeline:
     def note(self, node: str, height: int, ids: Sequence[str], now_s: float) -> None:
         """Take in what a node shows as final at a height."""
         self.heights[node] = height
+        self.shown.setdefault(node, []).append(now_s)
         if height > self.tip:
             self.growth.append((now_s, height))
         for identifier in ids:
@@ -72,9 +75,14 @@ class Timeline:
         times = [begin_s, *inside, end_s]
         return max(later - earlier for earlier, later in itertools.pairwise(times))
 
-    def blocks_between(self, begin_s: float, end_s: float) -> int:
-        """Return how many heights were first seen between two moments."""
-        return sum(begin_s < at < end_s for at, _ in self.growth)
+    def all_have_s(self, height: int) -> float:
+        """Return the moment at which the last node showed a height that all have shown."""
+        place = height - self.first_height
+        return max(moments[place] for moments in self.shown.values())
+
+    def blocks_between(self, node: str, begin_s: float, end_s: float) -> int:
+        """Return how many blocks a node showed between two moments."""
+        return sum(begin_s < at < end_s for at in self.shown.get(node, ()))
 
 
 class Watch:

@@ -73,6 +73,9 @@ def _add_queries(app: web.Application, node: FakeNode) -> None:
         height = int(request.match_info["height"])
         if height not in node.blocks:
             return problem(404, "not_found", "no such block")
+        if request.headers["Accept"] != "application/msgpack":
+            texts = [identifier.hex() for identifier in node.blocks[height]]
+            return web.json_response({"height": height, "time_ms": 1000 * height, "ids": texts})
         body = msgspec.msgpack.encode([height, 1000 * height, node.blocks[height]])
         return web.Response(body=body, content_type="application/msgpack")
 
