@@ -166,7 +166,7 @@ class EpochOpened:
     config: EngineConfig
     """Of the new epoch: ``base`` is the boundary block, ``validators`` the set that it names."""
     restored: Restored
-    """``finalized`` is the boundary block."""
+    """``finalized`` is the boundary block; the nonce is still that of the start."""
     closing: Certificate
     """Finalization of the boundary block, by the old set."""
 

@@ -100,6 +100,7 @@ class Replica:
         """Begin in the epoch of ``config``: of the epoch that the executed head is in or opens."""
         self._config = config
         self._engine = Engine(config, restored)
+        self._nonce = restored.nonce
         self._is_in_doubt = restored.quarantined
         """Own votes may have been forgotten when the present engine began."""
         self._channels: Final[dict[PeerId, _Channel]] = {}
@@ -221,7 +222,8 @@ class Replica:
         is_still_in_doubt = before.quarantined or (self._config.me is None and self._is_in_doubt)
         self._is_in_doubt = event.restored.quarantined or is_still_in_doubt
         self._config = config
-        self._engine = Engine(config, replace(event.restored, quarantined=self._is_in_doubt))
+        restored = replace(event.restored, quarantined=self._is_in_doubt, nonce=self._nonce)
+        self._engine = Engine(config, restored)
         self._keep_closing(event.closing)
         effects += self._engine.start(now_ms)
         inputs: list[EpochInput] = [PeerConnected(peer) for peer in self._channels]

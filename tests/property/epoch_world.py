@@ -7,7 +7,7 @@ plan. All that happens is drawn from one seed: delays, losses, crashes, and slow
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from heapq import heappop, heappush
@@ -344,6 +344,8 @@ class World:
         self.votes: dict[tuple[int, Round], list[Vote]] = {}
         self.now_ms = 0
         self.loss = 0.0
+        self.cut: Callable[[Node, Node, ConsensusMessage], bool] = lambda *_: False
+        """Which messages are lost besides."""
         self._count = 0
         self._events: list[tuple[int, int, Any]] = []
         self.nodes = [Node(self, number) for number in range(KEYS)]
@@ -367,6 +369,8 @@ class World:
 
     def send(self, source: Node, target: Node, message: ConsensusMessage) -> None:
         if target is source or not target.is_up or self.random.random() < self.loss:
+            return
+        if self.cut(source, target, message):
             return
         boots = source.boots, target.boots
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from consensus.types import CertificateMessage, ConsensusMessage, Status
 from ledger.types import Height
-from tests.property.epoch_world import KEYS, World
+from ledger.votes import Vote, VoteKind
+from tests.property.epoch_world import KEYS, Node, World
 
 members = st.sets(st.integers(0, KEYS - 1), min_size=3, max_size=5).map(sorted)
 plans = st.lists(members, min_size=2, max_size=4)
@@ -48,3 +50,24 @@ def test_the_chain_goes_through_all_epochs(
     heights = [len(node.disk.chain) - 1 for node in world.nodes]
     assert min(heights) >= wanted, f"heights {heights}, wanted {wanted}"
     assert {node.replica.epoch for node in world.nodes} == {len(plan) - 1}
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**32), knower=st.integers(0, 3))
+def test_one_node_that_knows_the_end_brings_all_others_over(seed: int, knower: int) -> None:
+    """Bug 43: the end reaches one node only, and then all hear only that one."""
+    world = World(seed, [[0, 1, 2, 3], [1, 2, 3, 4]], 2)
+    one = world.nodes[knower]
+
+    def hides_the_end(_source: Node, target: Node, message: ConsensusMessage) -> bool:
+        tells = isinstance(message, Vote) and message.kind is VoteKind.FINALIZE
+        return target is not one and (tells or isinstance(message, CertificateMessage | Status))
+
+    world.cut = hides_the_end
+    while one.replica.epoch == 0:
+        world.run(1)
+        assert world.now_ms < HEALED_MS
+    assert {node.replica.epoch for node in world.nodes if node is not one} == {0}
+    world.cut = lambda source, target, _: one not in (source, target)
+    world.run(5_000)
+    assert {node.replica.epoch for node in world.nodes} == {1}

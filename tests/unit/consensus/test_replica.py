@@ -563,7 +563,7 @@ class TestQuarantine:
         change = Change()
         node = self.doubtful(change)
         change.finish(node)
-        change.switch(node, nonce=self.NONCE)
+        change.switch(node)
         assert node.engine.status().quarantined
         node.propose(change.after.block(1))
         assert node.votes_cast() == []
@@ -573,7 +573,7 @@ class TestQuarantine:
         change = Change()
         node = self.doubtful(change)
         change.finish(node)
-        change.switch(node, nonce=self.NONCE)
+        change.switch(node)
         for peer in change.after.others(node.me or 0):
             node.receive(self.status(change.after), peer)
         assert not node.engine.status().quarantined
@@ -586,7 +586,7 @@ class TestQuarantine:
         node.receive(self.status(change.before), others[0])
         node.receive(self.status(change.before), others[1])
         change.finish(node)
-        change.switch(node, nonce=self.NONCE)
+        change.switch(node)
         peers = change.after.others(node.me or 0)
         for peer in peers[:2]:
             node.receive(self.status(change.after), peer)
@@ -629,7 +629,7 @@ class TestQuarantine:
         node = Driven(change.before, None, restored=restored)
         change.finish(node)
         assert not node.engine.status().quarantined
-        node.open(change.after, 0, change.closing, nonce=self.NONCE)
+        node.open(change.after, 0, change.closing)
         assert node.engine.status().quarantined
 
     def test_a_node_without_doubt_is_not_quarantined_by_a_switch(self) -> None:
