@@ -7,7 +7,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from ledger.block import Block
+from ledger.errors import InvariantViolation
 from ledger.types import Digest, Height
+from ledger.validators import ValidatorSet
 from node.api import schemas
 from node.api.paging import integer_position, page_response, read_integer_cursor
 from node.api.parameters import (
@@ -180,11 +182,14 @@ async def block_certificate(call: Call) -> web.Response:
             "genesis needs none" if executed.height == 0 else "no finalization is stored yet",
         )
     height, certificate = found
+    epoch = view.state.epoch(certificate.epoch)
+    if epoch is None:
+        raise InvariantViolation("state_epoch", f"the state has no epoch {certificate.epoch}")
     return json_response(
         {
             "height": executed.height,
             "certified_height": height,
-            "certificate": certificate_json(certificate, view.validators()),
+            "certificate": certificate_json(certificate, ValidatorSet(epoch.members)),
         }
     )
 

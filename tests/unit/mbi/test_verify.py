@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -10,12 +10,15 @@ import pytest
 
 from consensus.certificates import certificate_hash, make_certificate
 from consensus.leader import leader_order
+from consensus.light import SetChange
 from consensus.types import Certificate
 from ledger.address import address_of
 from ledger.block import Header, block_hash
 from ledger.block_rules import transactions_root
 from ledger.crypto import SigningKey
 from ledger.genesis import chain_id, genesis_block
+from ledger.history import History, history_leaf
+from ledger.merkle import dense_root
 from ledger.operations import Transfer
 from ledger.transaction import decode_transaction, sign_transaction
 from ledger.types import ZERO_DIGEST, Amount, Digest, Epoch, Era, Height, TimeMs, View
@@ -26,7 +29,8 @@ from mbi.errors import IntegrityViolation
 from mbi.localnet.genesis import DEV_ASSET, dev_genesis
 from mbi.localnet.identities import KeySource
 from mbi.localnet.topology import plan
-from mbi.verify import ChainVerifier
+from mbi.verify import ChainVerifier, Roots
+from tests.unit.node.stored_chain import StoredChain
 
 SOURCE = KeySource("verify")
 GENESIS = dev_genesis(plan(4, 0), SOURCE)
@@ -37,6 +41,11 @@ KEYS = {
     SOURCE.key(f"validator/{node.name}").public_key: SOURCE.key(f"validator/{node.name}")
     for node in plan(4, 0).validators
 }
+FIRST_HISTORY, _ = History().append(
+    history_leaf(
+        block_hash(CHAIN, genesis_block(GENESIS)), genesis_block(GENESIS).state_root, dense_root([])
+    )
+)
 ALICE, BOB = SOURCE.key("account/alice"), SOURCE.key("account/bob")
 
 
@@ -46,6 +55,8 @@ class Served(msgspec.Struct):
     header: Header
     wires: list[bytes]
     certificate: Certificate
+    roots: Roots
+    change: SetChange | None = None
 
 
 def transfer(nonce: int, key: SigningKey = ALICE, valid_for_ms: int = 60_000) -> bytes:
@@ -99,12 +110,13 @@ def chain_of(bodies: list[list[bytes]]) -> list[Served]:
             validator_set_hash=VALIDATORS.hash,
             executed_height=Height(0),
             state_root=parent.state_root,
-            history_root=ZERO_DIGEST,
+            history_root=FIRST_HISTORY.root,
             next_validator_set_hash=ZERO_DIGEST,
             previous_boundary_hash=base,
         )
         digest = block_hash(CHAIN, header)
-        served.append(Served(header, wires, certify(digest, view, view - 1, VoteKind.FINALIZE)))
+        final = certify(digest, view, view - 1, VoteKind.FINALIZE)
+        served.append(Served(header, wires, final, Roots(ZERO_DIGEST, ZERO_DIGEST)))
         parent_certificate = certify(digest, view, view - 1, VoteKind.NOTARIZE)
         parent, parent_hash = header, digest
     return served
@@ -113,8 +125,9 @@ def chain_of(bodies: list[list[bytes]]) -> list[Served]:
 def verify(served: list[Served]) -> ChainVerifier:
     verifier = ChainVerifier(GENESIS)
     for block in served:
-        verifier.add(block.header, block.wires)
+        verifier.add(block.header, block.wires, block.roots)
         verifier.cover(block.certificate)
+    verifier.finish()
     return verifier
 
 
@@ -133,10 +146,12 @@ def test_a_certificate_covers_its_ancestors_too() -> None:
     served = chain_of(bodies())
     verifier = ChainVerifier(GENESIS)
     for block in served:
-        verifier.add(block.header, block.wires)
+        verifier.add(block.header, block.wires, block.roots)
     assert verifier.uncovered == 3
     verifier.cover(served[1].certificate)
     assert verifier.uncovered == 1
+    with pytest.raises(IntegrityViolation, match="no finalization covers"):
+        verifier.finish()
 
 
 def change_header(**fields: Any) -> Callable[[list[Served]], None]:
@@ -192,6 +207,8 @@ def only_notarized(served: list[Served]) -> None:
         change_header(proposer=ORDER[3]),
         change_header(transaction_count=1),
         change_header(state_root=ZERO_DIGEST),
+        change_header(history_root=ZERO_DIGEST),
+        change_header(next_validator_set_hash=VALIDATORS.hash),
         drop_transaction,
         swap_transactions,
         forge_signature,
@@ -233,7 +250,6 @@ def test_a_transaction_signed_by_a_forged_signature_with_a_matching_root_is_foun
 
 def test_certificate_is_read_from_the_form_of_the_api() -> None:
     certificate = chain_of(bodies())[0].certificate
-    [certificate.signatures[start : start + 64].hex() for start in (0, 64, 128)]
     shown = {
         "kind": "finalize",
         "era": 0,
@@ -250,3 +266,84 @@ def test_certificate_is_read_from_the_form_of_the_api() -> None:
         ],
     }
     assert certificate_of(shown, 4) == certificate
+
+
+@pytest.fixture(scope="module")
+def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoredChain]:
+    with StoredChain(tmp_path_factory.mktemp("chain") / "home") as chain:
+        yield chain.run()
+
+
+class TestSetChanges:
+    """A real chain whose set changes three times, as a node serves it."""
+
+    def served(self, chain: StoredChain) -> list[Served]:
+        blocks = []
+        for executed in chain.chain.executed_blocks(1, chain.chain.head().height):
+            block = chain.chain.block(executed.height)
+            certificate = chain.chain.certificate(executed.height)
+            assert block is not None
+            assert certificate is not None
+            roots = Roots(Digest(executed.state_root), Digest(executed.receipts_root))
+            members = block.next_validators
+            change = SetChange(block.header, certificate, members) if members else None
+            blocks.append(Served(block.header, block.transactions, certificate, roots, change))
+        return blocks
+
+    def follow(self, chain: StoredChain, served: list[Served], **options: Any) -> ChainVerifier:
+        verifier = ChainVerifier(chain.genesis, **options)
+        for block in served:
+            verifier.add(block.header, block.wires, block.roots)
+            if block.change is None:
+                verifier.cover(block.certificate)
+            else:
+                verifier.hand_over(block.change)
+        verifier.finish()
+        return verifier
+
+    def test_the_chain_is_followed_through_every_change(self, chain: StoredChain) -> None:
+        served = self.served(chain)
+        verifier = self.follow(chain, served)
+        progress = verifier.progress
+        assert (progress.epoch, progress.height) == (3, served[-1].header.height)
+        assert progress.certified_results == served[-1].header.executed_height
+        assert progress.transactions == len(chain.ids)
+        assert verifier.validators.hash == chain.members.hash
+
+    def test_an_epoch_that_is_not_handed_over_is_found(self, chain: StoredChain) -> None:
+        served = self.served(chain)
+        for block in served:
+            block.change = None
+        with pytest.raises(IntegrityViolation, match="was not handed over"):
+            self.follow(chain, served)
+
+    def test_another_hand_over_is_found(self, chain: StoredChain) -> None:
+        served = self.served(chain)
+        first, second = [block for block in served if block.change is not None][:2]
+        first.change = second.change
+        with pytest.raises(IntegrityViolation, match="has another header"):
+            self.follow(chain, served)
+
+    def test_a_forged_hand_over_is_found(self, chain: StoredChain) -> None:
+        served = self.served(chain)
+        first, second = [block for block in served if block.change is not None][:2]
+        assert first.change is not None
+        assert second.change is not None
+        first.change = msgspec.structs.replace(first.change, members=second.change.members)
+        with pytest.raises(IntegrityViolation, match="light_wrong_members"):
+            self.follow(chain, served)
+
+    def test_results_that_no_header_certifies_are_found(self, chain: StoredChain) -> None:
+        """The node shows another state than the one that a quorum certified."""
+        for field in Roots._fields:
+            served = self.served(chain)
+            served[4].roots = served[4].roots._replace(**{field: ZERO_DIGEST})
+            with pytest.raises(IntegrityViolation, match="as the node shows results"):
+                self.follow(chain, served)
+
+    def test_checkpoints_are_respected(self, chain: StoredChain) -> None:
+        served = self.served(chain)
+        self.follow(chain, served, checkpoints={Epoch(3): block_hash(chain.chain_id, chain.base)})
+        for epoch, reason in ((0, "mismatch"), (3, "mismatch"), (4, "ends in epoch 3")):
+            with pytest.raises(IntegrityViolation, match=reason):
+                self.follow(chain, served, checkpoints={Epoch(epoch): ZERO_DIGEST})
