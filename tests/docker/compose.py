@@ -6,9 +6,11 @@ observer through the published port, to the others from inside their containers.
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
+import random
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ IMAGE: Final = "mbi-node:compose-test"
 VALIDATORS: Final = ("gov-1", "com-1", "gov-2", "com-2")
 OBSERVER: Final = "obs-1"
 NODES: Final = (*VALIDATORS, OBSERVER)
+PORTS: Final = (28_000, 31_000)
 COMMAND_TIMEOUT_S: Final = 120.0
 BUILD_TIMEOUT_S: Final = 900.0
 
@@ -41,13 +44,19 @@ class Answer:
     document: Any
 
 
-def run(*words: str, timeout_s: float = COMMAND_TIMEOUT_S, **environment: str) -> str:
-    """Run a command in the project's directory and return what it prints; fail with its errors."""
+def run(
+    *words: str,
+    timeout_s: float = COMMAND_TIMEOUT_S,
+    directory: Path = ROOT,
+    stdin: str = "",
+    **environment: str,
+) -> str:
+    """Run a command and return what it prints; fail with its errors."""
     done = subprocess.run(
         words,
-        cwd=ROOT,
+        cwd=directory,
         env={**os.environ, **environment},
-        stdin=subprocess.DEVNULL,
+        input=stdin,
         capture_output=True,
         text=True,
         timeout=timeout_s,
@@ -83,24 +92,46 @@ def compose_command() -> tuple[str, ...]:
 
 
 def free_port() -> str:
-    """Return a port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
+    """Return a port that nothing listens on, below those that systems take for connections."""
+    for port in random.sample(range(*PORTS), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return str(port)
+    raise AssertionError("no free port")
 
 
 class ComposeNetwork:
-    """The services of the compose file; ``name`` keeps them apart from other networks."""
+    """The services of a compose file; ``name`` keeps them apart from other networks."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        directory: Path = ROOT,
+        nodes: tuple[str, ...] = NODES,
+        port: str | None = None,
+        **variables: str,
+    ) -> None:
+        """Describe a network of the ``docker-compose.yml`` in ``directory``; nothing runs yet.
+
+        ``variables`` are those of the compose file; ``port`` is where the first observer's HTTP
+        interface is published.
+        """
         self.name = name
-        self.port = free_port()
+        self.nodes = nodes
+        self.port = port or free_port()
+        self.directory = directory
+        self.variables = {"MBI_HTTP_PORT": self.port, "MBI_IMAGE": IMAGE, **variables}
         self._compose = (*compose_command(), "-p", name)
 
     def compose(self, *words: str, timeout_s: float = COMMAND_TIMEOUT_S) -> str:
         """Run Compose for this network."""
         return run(
-            *self._compose, *words, timeout_s=timeout_s, MBI_HTTP_PORT=self.port, MBI_IMAGE=IMAGE
+            *self._compose,
+            *words,
+            timeout_s=timeout_s,
+            directory=self.directory,
+            **self.variables,
         )
 
     def build(self) -> None:
@@ -125,7 +156,7 @@ class ComposeNetwork:
         """Tell whether every node runs and the observer is ready."""
         label = f"label=com.docker.compose.project={self.name}"
         running = run("docker", "ps", "-q", "--filter", label).split()
-        return len(running) == len(NODES) and self.get("/readyz").status == 200
+        return len(running) == len(self.nodes) and self.get("/readyz").status == 200
 
     def inspect(self, service: str) -> Any:
         """Return what the engine says about a service's container."""

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import errno
 import json
+import os
+import tarfile
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.docker.compose import IMAGE, NODES, OBSERVER, VALIDATORS, ComposeNetwork, run
+from tests.docker.compose import IMAGE, NODES, OBSERVER, ROOT, VALIDATORS, ComposeNetwork, run
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
 UID: Final = 10001
+CANARY_IMAGE: Final = "mbi-node:canary"
 SERVICES: Final = (*NODES, "init")
 
 PROCESSES: Final = """
@@ -70,6 +75,27 @@ def secret_texts(network: ComposeNetwork) -> list[str]:
                 # The seed is the end of the PKCS#8 structure.
                 found += [body, base64.b64decode(body)[-32:].hex()]
     return found
+
+
+def search_layers(archive: Path, needle: bytes) -> tuple[list[str], list[str]]:
+    """Return the names of all files in all layers of a saved image, and those with the needle."""
+    names: list[str] = []
+    found: list[str] = []
+    with tarfile.open(archive) as saved:
+        for part in saved:
+            content = saved.extractfile(part)
+            if content is None:
+                continue
+            if needle in content.read():
+                found.append(part.name)
+            content.seek(0)
+            with contextlib.suppress(tarfile.ReadError), tarfile.open(fileobj=content) as layer:
+                for file in layer:
+                    names.append(file.name)
+                    data = layer.extractfile(file)
+                    if data is not None and needle in data.read():
+                        found.append(file.name)
+    return names, found
 
 
 @pytest.mark.parametrize("service", NODES)
@@ -134,10 +160,10 @@ def test_each_volume_holds_the_keys_of_its_own_node_only(network: ComposeNetwork
     found = {service: keys(network, service) for service in NODES}
     common = {"ca.crt", "node.crt", "node.pem"}
     for service in VALIDATORS:
-        assert found[service].keys() == common | {"validator.pem"}
+        assert found[service].keys() == common | {"validator.pem", "reporter.pem"}
     assert found[OBSERVER].keys() == common | {"faucet.seed"}
     private = [text for files in found.values() for name, text in files.items() if ".pem" in name]
-    assert len(set(private)) == len(private) == 2 * len(VALIDATORS) + 1
+    assert len(set(private)) == len(private) == 3 * len(VALIDATORS) + 1
 
 
 def test_no_secret_is_in_the_image_or_shown_by_the_engine(network: ComposeNetwork) -> None:
@@ -148,6 +174,27 @@ def test_no_secret_is_in_the_image_or_shown_by_the_engine(network: ComposeNetwor
     secrets = secret_texts(network)
     assert len(secrets) > 2 * len(NODES)
     assert [secret for secret in secrets if any(secret in text for text in shown)] == []
+
+
+def test_keys_beside_the_code_do_not_get_into_any_layer(image: None, tmp_path: Path) -> None:
+    """K1: a key in the directory of the build, wherever it lies, stays out of the image."""
+    clone = tmp_path / "clone"
+    run("git", "clone", "--quiet", "--no-hardlinks", str(ROOT), str(clone))
+    canary = os.urandom(16).hex()
+    for place in ("demo/nodes/gov-1/keys/validator.pem", ".env", "mbi/node.pem", "node/.env"):
+        (clone / place).parent.mkdir(parents=True, exist_ok=True)
+        (clone / place).write_text(canary)
+    network = ComposeNetwork("mbi-canary", directory=clone)
+    network.variables["MBI_IMAGE"] = CANARY_IMAGE
+    network.build()
+    try:
+        archive = tmp_path / "image.tar"
+        run("docker", "save", "--output", str(archive), CANARY_IMAGE)
+        names, found = search_layers(archive, canary.encode())
+    finally:
+        run("docker", "image", "rm", CANARY_IMAGE)
+    assert any(name.endswith("site-packages/mbi/__init__.py") for name in names)
+    assert found == []
 
 
 def test_image_holds_no_home_and_no_compiler(image: None) -> None:

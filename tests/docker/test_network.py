@@ -8,50 +8,19 @@ from typing import Final
 
 import pytest
 
-from ledger.crypto import SigningKey
-from ledger.types import Digest
-from mbi.sync_client import Client
-from mbi.wallet import Wallet
 from tests.cluster.waiting import wait_until
 from tests.docker.compose import NODES, OBSERVER, VALIDATORS, ComposeNetwork
 from tests.docker.conftest import READY_S
+from tests.docker.transactions import FINAL_S, client, finalise, has_final, transfer, wait_final
 
 pytestmark = [pytest.mark.docker, pytest.mark.timeout(1200)]
 
-FINAL_S: Final = 10.0
 HALTED_S: Final = 2.0
 """How long no block may appear: many times what a block takes with a quorum."""
 RESUMED_S: Final = 10.0
 """From the start of the containers that were missing until the next block."""
 HEALTHY_S: Final = 60.0
 """The engine looks every ten seconds, and may have looked just before the node was ready."""
-
-
-def client(network: ComposeNetwork) -> Client:
-    """Return a client of the published port."""
-    return Client(f"http://127.0.0.1:{network.port}")
-
-
-def transfer(network: ComposeNetwork) -> bytes:
-    """Sign a transfer from the first funded account to the second."""
-    document = network.network_file()
-    sender, receiver = document["accounts"][:2]
-    key = SigningKey.from_seed(bytes.fromhex(sender["private_key"]))
-    wallet = Wallet(Digest(bytes.fromhex(document["chain_id"])), [key])
-    return wallet.transfer(sender["asset"], receiver["address"], 1).wire
-
-
-def finalise(network: ComposeNetwork) -> str:
-    """Post a transfer to the published port and return its id when the observer has it final."""
-    answer = client(network).submit_and_wait(transfer(network), FINAL_S)
-    assert answer.status == "finalized", answer.document
-    return answer.id
-
-
-def has_final(network: ComposeNetwork, identifier: str, service: str) -> bool:
-    """Tell whether a node has executed the transaction."""
-    answer = network.ask(service, f"/v1/transactions/{identifier}")
-    return answer.status == 200 and answer.document["status"] == "finalized"
 
 
 def is_healthy(network: ComposeNetwork, service: str) -> bool:
@@ -68,8 +37,7 @@ def test_transaction_posted_to_the_published_port_is_final_on_every_node(
     network: ComposeNetwork,
 ) -> None:
     identifier = finalise(network)
-    for service in NODES:
-        wait_until(f"{service} has it", FINAL_S, partial(has_final, network, identifier, service))
+    wait_final(network, identifier, *NODES)
     height = network.get(f"/v1/transactions/{identifier}").document["height"]
     blocks = [network.ask(service, f"/v1/blocks/{height}").document for service in NODES]
     assert len({block["hash"] for block in blocks}) == 1
@@ -78,10 +46,9 @@ def test_transaction_posted_to_the_published_port_is_final_on_every_node(
 def test_network_goes_on_without_one_validator(network: ComposeNetwork) -> None:
     network.compose("stop", "com-1")
     identifier = finalise(network)
-    for service in ("gov-1", "gov-2", "com-2"):
-        wait_until(f"{service} has it", FINAL_S, partial(has_final, network, identifier, service))
+    wait_final(network, identifier, "gov-1", "gov-2", "com-2")
     network.compose("start", "com-1")
-    wait_until("com-1 caught up", READY_S, partial(has_final, network, identifier, "com-1"))
+    wait_final(network, identifier, "com-1", deadline_s=READY_S)
 
 
 def test_network_halts_without_two_names_them_and_resumes(network: ComposeNetwork) -> None:
@@ -102,12 +69,12 @@ def test_network_halts_without_two_names_them_and_resumes(network: ComposeNetwor
         assert all(name in quorum["detail"] for name in stopped)
 
     height = network.get("/v1/status").document["height"]
-    answer = client(network).submit(transfer(network), HALTED_S)
+    answer = client(network).submit(transfer(network.network_file()), HALTED_S)
     assert answer.status == "pending"
     assert network.get("/v1/status").document["height"] == height
 
     network.compose("start", *stopped)
-    wait_until("resumed", RESUMED_S, partial(has_final, network, answer.id, OBSERVER))
+    wait_final(network, answer.id, OBSERVER, deadline_s=RESUMED_S)
 
 
 def test_chain_and_keys_survive_the_removal_of_the_containers(network: ComposeNetwork) -> None:
@@ -119,6 +86,21 @@ def test_chain_and_keys_survive_the_removal_of_the_containers(network: ComposeNe
     assert network.network_file() == before
     for service in NODES:
         assert has_final(network, identifier, service)
+
+
+def test_network_that_was_killed_as_a_whole_goes_on_from_the_same_block(
+    network: ComposeNetwork,
+) -> None:
+    """O6: nobody chooses a block; what was final is there on every node, then the chain grows."""
+    identifier = finalise(network)
+    height = network.get(f"/v1/transactions/{identifier}").document["height"]
+    before = network.get(f"/v1/blocks/{height}").document["hash"]
+    network.compose("kill")
+    network.compose("start", *NODES)
+    wait_until("ready", READY_S, lambda: network.get("/readyz").status == 200)
+    for service in NODES:
+        assert network.ask(service, f"/v1/blocks/{height}").document["hash"] == before, service
+    wait_final(network, finalise(network), *NODES)
 
 
 def test_removing_the_network_leaves_nothing(image: None) -> None:
