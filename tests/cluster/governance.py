@@ -103,15 +103,18 @@ class Government:
         """Make a running observer a validator: give it a key, let it prove itself, vote."""
         label = f"validator/{node.name}"
         key = self._source.key(label)
-        write_key(node.home / "keys" / "validator.pem", self._source.seed(label), None)
+        path = node.home / "keys" / "validator.pem"
+        if not path.exists():
+            write_key(path, self._source.seed(label), None)
         member = self.joiner(node, organisation, key)
         self.prove_ready(member, key)
         self.carry(AddValidator(member))
         return member
 
-    def rotate(self, member: dict[str, Any], node: Node, turn: int) -> PublicKey:
+    def rotate(self, node: Node) -> PublicKey:
         """Give a running validator another consensus key; return the new one."""
-        label = f"validator/{node.name}/{turn}"
+        member = members(node)[node.name]
+        label = f"validator/{node.name}/next"
         key = self._source.key(label)
         write_key(node.home / "keys" / "validator-next.pem", self._source.seed(label), None)
         old_key = PublicKey(bytes.fromhex(member["consensus_key"]))
@@ -122,14 +125,38 @@ class Government:
         self.carry(RotateKey(old_key, key.public_key, node_key))
         return key.public_key
 
-    def dismiss(self, member: dict[str, Any]) -> int:
-        """Vote a validator out of the set."""
+    def dismiss(self, name: str) -> int:
+        """Vote a validator out of the set; return the number of the proposal."""
+        member = members(self._cluster.running[0])[name]
         return self.carry(RemoveValidator(PublicKey(bytes.fromhex(member["consensus_key"]))))
+
+    def grow_to(self, joiners: Iterable[tuple[str, str]]) -> None:
+        """Admit observers, each for an organisation, that are not validators yet."""
+        present = sorted(members(self._cluster.running[0]))
+        for name, organisation in joiners:
+            if name not in present:
+                self.admit(self._cluster.node(name), organisation)
+                present.append(name)
+                wait_members(self._cluster.running, present)
+
+    def shrink_to(self, names: Iterable[str]) -> None:
+        """Dismiss every validator but these."""
+        wanted = set(names)
+        present = sorted(members(self._cluster.running[0]))
+        for name in [name for name in present if name not in wanted]:
+            self.dismiss(name)
+            present.remove(name)
+            wait_members(self._cluster.running, present)
 
 
 def members(node: Node) -> dict[str, dict[str, Any]]:
     """Return the validators of the present epoch by name."""
     return {item["name"]: item for item in node.api.items("/v1/validators")}
+
+
+def consensus_key(node: Node, name: str) -> str:
+    """Return the key with which a validator votes in the present epoch, as a node sees it."""
+    return str(members(node)[name]["consensus_key"])
 
 
 def epoch(node: Node) -> int:
