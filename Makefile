@@ -2,7 +2,7 @@
 #
 #   PYTHON=python3.11   interpreter to build the environment from
 #   VENV=.venv-3.11     where the environment lives, to keep one per Python version
-#   ARGS="..."          extra flags for the command behind dev, test, cluster, compose-test, model and bench
+#   ARGS="..."          extra flags for the command behind dev, test, cluster, compose-test, model, drills, bench, ...
 
 SHELL := /bin/sh
 .DEFAULT_GOAL := help
@@ -80,7 +80,19 @@ cluster: setup ## only the tests that run real node processes
 
 .PHONY: compose-test
 compose-test: setup ## the compose network on a Docker engine, which must be there
-	$(BIN)/pytest -m docker tests/docker $(ARGS)
+	$(BIN)/pytest -m "docker and not slow" tests/docker $(ARGS)
+
+.PHONY: deploy-test
+deploy-test: setup ## what takes longer on that engine: seven validators, Prometheus, Swarm
+	$(BIN)/pytest -m "docker and slow" tests/docker $(ARGS)
+
+.PHONY: drills
+drills: setup ## every drill on a compose network made for the run; an engine must be there
+	$(BIN)/mbi drill run --all --fresh $(ARGS)
+
+.PHONY: drills-short
+drills-short: setup ## the drills for every change, within five minutes
+	$(BIN)/mbi drill run --short --fresh $(ARGS)
 
 .PHONY: simulate
 simulate: setup ## run simulator seeds: SEEDS=0..2000 JOBS=2
