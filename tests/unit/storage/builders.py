@@ -99,7 +99,7 @@ class Chain:
             [(b"", StateRecord(0, b"", b""))],
             [],
         )
-        block = Block(header, b"", [])
+        block = Block(header, b"", [], ())
         self.steps.append(Step(block_hash(CHAIN, header), block, outcome, None))
 
     def extend(self, transaction_count: int | None = None) -> Step:
@@ -129,7 +129,7 @@ class Chain:
             [(b"page %d" % (height // 16), bytes(32) * (height % 16 + 1))],
         )
         certificate = make_certificate(header.view, digest) if self._random.random() < 0.5 else None
-        step = Step(digest, Block(header, b"parent certificate", wires), outcome, certificate)
+        step = Step(digest, Block(header, b"parent certificate", wires, ()), outcome, certificate)
         self.steps.append(step)
         return step
 
