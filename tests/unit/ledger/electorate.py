@@ -23,7 +23,7 @@ from ledger.genesis import (
 from ledger.operations import Operation, ProposeChange, ReportEvidence, VoteChange
 from ledger.operations.governance import sign_readiness
 from ledger.receipt import Receipt
-from ledger.records import Change, ChangeProposal, Parameters
+from ledger.records import Change, ChangeProposal, Parameters, RemoveValidator
 from ledger.transaction import DecodedTransaction
 from ledger.transition import BlockExecution, BlockOutcome
 from ledger.types import Digest, Epoch, Era, Height, ProposalId, Signature, TimeMs, View
@@ -224,6 +224,13 @@ class Electorate(Chain):
         found = self.state.proposal(ProposalId(self.latest if number is None else number))
         assert found is not None
         return found
+
+    def removal(self, name: str) -> RemoveValidator:
+        """Return the change that removes a member of the scheduled set."""
+        for member in self.state.validators.scheduled:
+            if member.name == name:
+                return RemoveValidator(member.consensus_key)
+        raise AssertionError(f"no member {name}")
 
     def approve(self, change: Change, by: Sequence[str] | None = None) -> ChangeProposal:
         """Propose a change and let organisations vote for it until it is approved."""
