@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Sequence
 from typing import Final
 
@@ -10,7 +11,6 @@ import msgspec
 
 from mbi.bench.connection import Pool
 from mbi.bench.http import request_bytes
-from mbi.bench.internals import parse_readings
 from mbi.calls import MSGPACK
 from mbi.client import AsyncClient
 from mbi.drill.judge import Statement
@@ -19,7 +19,6 @@ from mbi.errors import Unreachable
 
 READERS: Final = 8
 """Requests at a time and node."""
-EVIDENCE_METRIC: Final = "mbi_consensus_evidence_total"
 
 _decode_ids: Final = msgspec.msgpack.Decoder(tuple[int, int, list[bytes]]).decode
 
@@ -27,7 +26,7 @@ _decode_ids: Final = msgspec.msgpack.Decoder(tuple[int, int, list[bytes]]).decod
 async def statements(
     nodes: Sequence[DrillNode], first_height: int, last_height: int
 ) -> list[Statement]:
-    """Read blocks, transactions and complaints of every node.
+    """Read blocks, transactions and accusations of every node.
 
     Raises:
         Unreachable: a node cannot be asked.
@@ -35,9 +34,26 @@ async def statements(
     return await asyncio.gather(*(_read(node, first_height, last_height) for node in nodes))
 
 
+async def accusations(client: AsyncClient) -> frozenset[str]:
+    """Return the proofs against validators that a node has, on chain or not yet, as texts."""
+    on_chain = [item async for item in client.items("/v1/evidence")]
+    pending = (await client.get("/v1/evidence/pending"))["items"]
+    return frozenset(json.dumps(item, sort_keys=True) for item in (*on_chain, *pending))
+
+
+async def known_accusations(nodes: Sequence[DrillNode]) -> frozenset[str]:
+    """Return what any node holds against validators."""
+    found: set[str] = set()
+    for node in nodes:
+        async with AsyncClient(node.url) as client:
+            found |= await accusations(client)
+    return frozenset(found)
+
+
 async def _read(node: DrillNode, first: int, last: int) -> Statement:
     async with AsyncClient(node.url) as client:
         consensus = await client.consensus()
+        accused = await accusations(client)
         blocks: dict[int, tuple[str, str]] = {}
         async for block in client.items("/v1/blocks", order="desc"):
             height = int(block["height"])
@@ -48,14 +64,13 @@ async def _read(node: DrillNode, first: int, last: int) -> Statement:
     pool = Pool(node.url, READERS)
     try:
         ids = await asyncio.gather(*(_ids(pool, height) for height in range(first, last + 1)))
-        evidence = await _evidence(pool)
     finally:
         pool.close()
     return Statement(
         node=node.name,
         blocks=blocks,
         transactions=dict(zip(range(first, last + 1), ids, strict=True)),
-        evidence=evidence,
+        accusations=accused,
         halted=None if consensus["halted"] is None else str(consensus["halted"]),
     )
 
@@ -67,10 +82,3 @@ async def _ids(pool: Pool, height: int) -> list[str]:
         return [identifier.hex() for identifier in _decode_ids(answer.body)[2]]
     except msgspec.DecodeError as error:
         raise Unreachable(f"{pool.url}{path}: HTTP {answer.status}: {error}") from error
-
-
-async def _evidence(pool: Pool) -> int:
-    """Return how many proofs against validators the node has seen since it was started."""
-    answer = await pool.request(request_bytes(pool.url, "GET", "/metrics", accept="text/plain"))
-    values = parse_readings(answer.body.decode("utf-8", errors="replace")).values
-    return int(sum(value for key, value in values.items() if key.startswith(EVIDENCE_METRIC)))

@@ -51,7 +51,7 @@ class Statement:
     """Hash and state root by height."""
     transactions: dict[int, list[str]]
     """Ids by height."""
-    evidence: int
+    accusations: frozenset[str]
     """Proofs against validators."""
     halted: str | None
     """Why it does not vote any more."""
@@ -123,16 +123,18 @@ def unsafe_reasons(
     final: Mapping[str, int],
     acknowledged: Set[str],
     refused: Set[str],
+    accusations: Set[str] = frozenset(),
 ) -> list[str]:
     """Return every way in which the nodes' chains are not what they must be; empty is safe.
 
     ``final``: height at which some node called each transaction final during the drill;
-    ``acknowledged`` and ``refused``: what nodes answered to those who sent.
+    ``acknowledged`` and ``refused``: what nodes answered to those who sent; ``accusations``: proofs
+    against validators from before the drill.
     """
     reasons = _differences(statements)
     for one in statements:
-        if one.evidence:
-            reasons.append(f"{one.node} holds {one.evidence} proofs against honest validators")
+        if accused := one.accusations - accusations:
+            reasons.append(f"{one.node} holds {len(accused)} proofs against honest validators")
         if one.halted is not None:
             reasons.append(f"{one.node} has halted: {one.halted}")
         found: dict[str, int] = {}

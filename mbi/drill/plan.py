@@ -120,14 +120,14 @@ DRILLS: Final = (
         "every container is made again from another image, one after the other, and back",
         rebuilt.upgraded_in_turn,
         0.0,
-        Limits(gap_s=5.0, block_s=5.0, agree_s=120.0),
+        Limits(gap_s=5.0, block_s=5.0, agree_s=20.0),
     ),
     Drill(
         "stop-all",
         "every node is stopped; 5 s later all are started",
         faults.all_stopped,
         5.0,
-        Limits(gap_s=None, block_s=20.0, agree_s=30.0),
+        Limits(gap_s=None, block_s=30.0, agree_s=40.0),
         is_short=True,
     ),
     Drill(
@@ -135,7 +135,7 @@ DRILLS: Final = (
         "SIGKILL for every node at once; 5 s later all are started",
         faults.all_killed,
         5.0,
-        Limits(gap_s=None, block_s=20.0, agree_s=30.0),
+        Limits(gap_s=None, block_s=30.0, agree_s=40.0),
     ),
 )
 

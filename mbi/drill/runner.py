@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Coroutine
 from typing import Any, Final
 
 from mbi.drill.bed import Bed
-from mbi.drill.evidence import statements
+from mbi.drill.evidence import known_accusations, statements
 from mbi.drill.judge import (
     Result,
     Seconds,
@@ -43,6 +43,7 @@ async def run_drill(drill: Drill, bed: Bed, rate: int) -> Result:
         MbiError: the drill could not be carried out; its fault is undone.
     """
     first_height = await bed.wait_whole() + 1
+    accused = await known_accusations(bed.nodes)
     watch = Watch(bed.nodes, first_height)
     load = Load(bed.nodes, bed.payers, rate)
     events: list[dict[str, Any]] = []
@@ -77,7 +78,7 @@ async def run_drill(drill: Drill, bed: Bed, rate: int) -> Result:
         {name: timeline.blocks_between(name, still_from, undo_s) for name in cut_off}
     )
     result.late += late_reasons(drill.limits, seconds, timeline.tip)
-    await _question(result, bed, load, timeline)
+    await _question(result, bed, load, timeline, accused)
     result.counts |= _counts(load, timeline, resent)
     return result
 
@@ -121,7 +122,9 @@ async def _drain(load: Load, watch: Watch) -> int:
     return len(missing)
 
 
-async def _question(result: Result, bed: Bed, load: Load, timeline: Timeline) -> None:
+async def _question(
+    result: Result, bed: Bed, load: Load, timeline: Timeline, accused: frozenset[str]
+) -> None:
     """Ask all nodes for what they have, up to the height that all of them have."""
     result.unsafe += sorted(set(timeline.contradictions))
     try:
@@ -134,7 +137,7 @@ async def _question(result: Result, bed: Bed, load: Load, timeline: Timeline) ->
     # That a node is behind is a matter of recovery; what lies above it proves nothing against it.
     above = timeline.final.keys() - within.keys()
     acknowledged = load.sent.acknowledged.keys() - above
-    result.unsafe += unsafe_reasons(found, within, acknowledged, load.sent.refused)
+    result.unsafe += unsafe_reasons(found, within, acknowledged, load.sent.refused, accused)
     result.counts["heights_compared"] = len(found[0].blocks)
     result.counts["nodes"] = [one.node for one in found]
 

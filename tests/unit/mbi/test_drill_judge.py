@@ -28,7 +28,7 @@ def statement(node: str) -> Statement:
         node=node,
         blocks={1: ("aa", "ra"), 2: ("bb", "rb")},
         transactions={1: ["t1"], 2: ["t2", "t3"]},
-        evidence=0,
+        accusations=frozenset({"old"}),
         halted=None,
     )
 
@@ -38,7 +38,7 @@ ACKNOWLEDGED = frozenset({"t1", "t2", "t3"})
 
 
 def reasons(*nodes: Statement, refused: frozenset[str] = frozenset()) -> list[str]:
-    return unsafe_reasons(nodes, FINAL, ACKNOWLEDGED, refused)
+    return unsafe_reasons(nodes, FINAL, ACKNOWLEDGED, refused, frozenset({"old"}))
 
 
 def test_nodes_that_agree_and_lost_nothing_are_safe() -> None:
@@ -88,8 +88,9 @@ def test_refused_transaction_in_the_chain_is_unsafe() -> None:
     ]
 
 
-def test_evidence_against_honest_validators_is_unsafe() -> None:
-    found = reasons(statement("a"), replace(statement("b"), evidence=2))
+def test_new_evidence_against_honest_validators_is_unsafe() -> None:
+    other = replace(statement("b"), accusations=frozenset({"old", "new", "newer"}))
+    found = reasons(statement("a"), other)
     assert found == ["b holds 2 proofs against honest validators"]
 
 
