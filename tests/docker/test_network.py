@@ -22,6 +22,23 @@ RESUMED_S: Final = 10.0
 HEALTHY_S: Final = 60.0
 """The engine looks every ten seconds, and may have looked just before the node was ready."""
 
+CHANGE_SCHEMA: Final = """
+import sys
+from pathlib import Path
+import msgspec
+from storage.leveldb import LevelDBStore
+from storage.metadata import Identity
+from storage.schema import IDENTITY_KEY
+store = LevelDBStore.open(Path("/var/lib/mbi/data"))
+found = msgspec.msgpack.decode(store.get(IDENTITY_KEY), type=Identity)
+changed = msgspec.structs.replace(found, schema=found.schema + int(sys.argv[1]))
+batch = store.batch()
+batch.put(IDENTITY_KEY, msgspec.msgpack.encode(changed))
+store.write(batch, sync=True)
+store.close()
+"""
+"""Makes the database look like one that a newer version has written, or undoes that."""
+
 
 def is_healthy(network: ComposeNetwork, service: str) -> bool:
     """Tell whether the engine found the node ready by the image's health check."""
@@ -75,6 +92,27 @@ def test_network_halts_without_two_names_them_and_resumes(network: ComposeNetwor
 
     network.compose("start", *stopped)
     wait_final(network, answer.id, OBSERVER, deadline_s=RESUMED_S)
+
+
+def test_older_version_refuses_the_data_of_a_newer_one_and_leaves_it_whole(
+    network: ComposeNetwork,
+) -> None:
+    """O5: going back is refused with a reason; the newer version goes on with the same data."""
+
+    def change_schema(by: int) -> None:
+        network.compose("stop", "com-2")
+        options = ("--rm", "--no-deps", "-T", "--entrypoint", "python")
+        network.compose("run", *options, "com-2", "-c", CHANGE_SCHEMA, str(by))
+        network.compose("start", "com-2")
+
+    def says_why() -> bool:
+        return "newer_schema" in network.compose("logs", "--no-color", "--tail", "3", "com-2")
+
+    change_schema(1)
+    wait_until("refused", FINAL_S, says_why)
+    identifier = finalise(network)
+    change_schema(-1)
+    wait_final(network, identifier, "com-2", deadline_s=READY_S)
 
 
 def test_chain_and_keys_survive_the_removal_of_the_containers(network: ComposeNetwork) -> None:
