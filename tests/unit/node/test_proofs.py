@@ -8,16 +8,18 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from consensus.errors import ConsensusError
 from consensus.light import LightClient, SetChange
-from consensus.light.proofs import ProvenState, ProvenTransaction, check_proof
+from consensus.light.proofs import ProvenState, ProvenTransaction, check_proof, sealed
 from ledger.encoding import encode
-from ledger.errors import InvariantViolation
+from ledger.errors import InvariantViolation, LedgerError
 from ledger.records import PARAMETERS_KEY, VALIDATORS_KEY, account_key, organisation_key
 from ledger.types import Digest, Epoch
 from node.proofs import Prover
 from storage.schema import CERTIFICATE, at_height
 from tests.unit.ledger.builders import address
 from tests.unit.node.stored_chain import StoredChain
+from tests.vectors import independent_proof
 
 
 @pytest.fixture
@@ -120,3 +122,38 @@ def test_a_closing_finalization_that_is_gone_is_a_broken_invariant(chain: Stored
     chain.store.write(batch, sync=True)
     with pytest.raises(InvariantViolation, match="closing_certificates"):
         prover.openings()
+
+
+class TestIndependentChecker:
+    """A checker that was written from the document alone comes to the same verdicts."""
+
+    def members(self, chain: StoredChain) -> list[list[object]]:
+        return [
+            list(msgspec.to_builtins(m, builtin_types=(bytes,))) for m in chain.genesis.validators
+        ]
+
+    def test_both_accept_every_proof(self, chain: StoredChain) -> None:
+        chain.run()
+        prover = prover_of(chain)
+        found = [prover.key(chain.state, key) for key in (VALIDATORS_KEY, organisation_key("x"))]
+        chain.blocks(4)
+        files = [prover.key_file(chain.state, each) for each in found]
+        files += [prover.transaction(chain.state, identifier) for identifier in chain.ids]
+        for data in files:
+            proven = check(chain, data)
+            height, claim = independent_proof.check(
+                data or b"", chain.chain_id, self.members(chain)
+            )
+            assert height == proven.header.height
+            assert encode(proven.claim) == encode(claim)
+
+    def test_both_refuse_every_changed_byte(self, chain: StoredChain) -> None:
+        chain.run()
+        data = prover_of(chain).transaction(chain.state, chain.ids[0], newest=True) or b""
+        for position in range(0, len(data) - 32, 29):
+            flipped = bytearray(data)
+            flipped[position] ^= 4
+            with pytest.raises(independent_proof.Refused):
+                independent_proof.check(sealed(bytes(flipped)), chain.chain_id, self.members(chain))
+            with pytest.raises((ConsensusError, LedgerError)):
+                check(chain, sealed(bytes(flipped)))
