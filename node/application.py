@@ -16,7 +16,7 @@ import structlog
 from consensus.certificates import certificate_hash, encode_certificate
 from consensus.effects import RequestProposal, RequestVerification
 from consensus.inputs import Built, Verdict
-from consensus.types import Certificate
+from consensus.types import Certificate, Proposal
 from consensus.validity import EXECUTION_LAG_MAX
 from ledger.block import HEADER_VERSION, Header, block_hash
 from ledger.block_rules import UsedBefore, UsedNonces, check_body, transactions_root
@@ -271,6 +271,16 @@ class Application:
         check_body(block.header, block.transactions, self._state.parameters, used)
         check_members(block.header, block.next_validators)
         block.is_checked = True
+
+
+def carries_its_payload(proposal: Proposal) -> bool:
+    """Tell whether a proposal comes with what its header commits to.
+
+    A boundary block that is proposed again comes without: everyone can have it by its certificate.
+    That its payload is empty then is for consensus to check.
+    """
+    is_repeated = proposal.view > proposal.header.view
+    return is_repeated or is_payload_of(proposal.payload, proposal.header)
 
 
 def is_payload_of(payload: bytes, header: Header) -> bool:

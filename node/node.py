@@ -49,7 +49,7 @@ from ledger.transition import BlockOutcome
 from ledger.types import Digest, Height
 from ledger.validators import ValidatorSet
 from ledger.votes import Vote
-from node.application import Application, is_payload_of
+from node.application import Application, carries_its_payload
 from node.block_pool import BLOCKS_MAX, BlockPool, PoolBlock
 from node.clock import now_ms
 from node.driver import Driver, Tasks
@@ -376,9 +376,7 @@ class Node:
         elif isinstance(message, ConsensusMessage):
             if isinstance(message, Vote):
                 self.metrics.consensus.votes.labels(message.kind.name.lower()).inc()
-            elif isinstance(message, Proposal) and not is_payload_of(
-                message.payload, message.header
-            ):
+            elif isinstance(message, Proposal) and not carries_its_payload(message):
                 self._penalise(peer, "payload_mismatch")
                 return
             self.driver.post(Received(peer, message))

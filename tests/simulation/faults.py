@@ -70,6 +70,9 @@ class Faults:
         """End all faults inside the core; the rest stays broken."""
         self.is_over = True
         world = self.world
+        for node in world.nodes.values():
+            if node.disk.damaged:
+                self._replace_disk(node)
         outside = self._choose_outside() if self._options.outside_core else []
         self.core = tuple(index for index in world.nodes if index not in outside)
         connected = [index for index in world.node_indexes if index not in outside]
@@ -230,12 +233,14 @@ class Faults:
 
     def _repair(self, node: Node) -> None:
         """The operator starts a node anew whose disk is damaged; a restart finds the damage."""
-        if self.is_over or not node.disk.damaged:
-            return
+        if not self.is_over and node.disk.damaged:
+            self._replace_disk(node)
+
+    def _replace_disk(self, node: Node) -> None:
         self.world.crash(node, "for a look at its disk")
         node.disk.wipe()
         quarantine(node)
-        self._restart(node)
+        self.world.restart(node)
 
     def _stop_chamber(self) -> None:
         """All nodes of a chamber stop: the chain halts, and goes on when they return."""

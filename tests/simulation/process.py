@@ -18,7 +18,7 @@ from consensus.config import EngineConfig, Restored
 from consensus.replica import Replica
 from consensus.types import Proposal
 from ledger.types import TimeMs
-from node.application import is_payload_of
+from node.application import carries_its_payload
 from p2p.messages import (
     BlockAnswer,
     ChainAnswer,
@@ -181,7 +181,7 @@ class Process:
             self.send(source, self.ledger.server.answer(message))
         elif isinstance(message, ANSWERS):
             self._blocks.fetcher.on_answer(source, message)
-        elif isinstance(message, Proposal) and not is_payload_of(message.payload, message.header):
+        elif isinstance(message, Proposal) and not carries_its_payload(message):
             self.world.coverage["forged payload dropped"] += 1  # as inputs.Received demands
         else:
             self.feed(inputs.Received(self.world.peer_id(source), message))  # type: ignore[arg-type]

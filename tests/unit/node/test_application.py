@@ -11,6 +11,7 @@ import pytest
 
 from consensus.effects import RequestProposal, RequestVerification
 from consensus.inputs import Verdict
+from consensus.types import Proposal
 from consensus.validity import EXECUTION_LAG_MAX
 from ledger.block import Header, block_hash
 from ledger.block_rules import UsedNonces, transactions_root
@@ -18,11 +19,13 @@ from ledger.encoding import encode
 from ledger.genesis import genesis_block
 from ledger.operations.assets import Transfer
 from ledger.transaction import DecodedTransaction
-from ledger.types import Amount, Digest, Epoch, Era, Height, TimeMs, View
+from ledger.types import Amount, Digest, Epoch, Era, Height, Signature, TimeMs, View
 from ledger.validators import ValidatorSet
+from ledger.votes import Value, Vote, VoteKind
 from node.application import (
     TIME_AHEAD_MS_MAX,
     Application,
+    carries_its_payload,
     is_payload_of,
 )
 from node.block_pool import BlockPool, PoolBlock
@@ -290,6 +293,24 @@ def test_a_payload_belongs_to_one_header(bench: Bench) -> None:
         payload + payload,
     ):
         assert not is_payload_of(forged, block.header)
+
+
+def test_a_repeated_boundary_block_needs_no_payload(bench: Bench) -> None:
+    """Otherwise a boundary block that misses its first view would never become final."""
+    bench.pend(1)
+    header = msgspec.structs.replace(
+        bench.built().header, next_validator_set_hash=Digest(b"\x07" * 32)
+    )
+    value = Value(View(1), Digest(bytes(32)))
+    vote = Vote(
+        VoteKind.NOTARIZE, header.era, header.epoch, View(2), value, 0, Signature(bytes(64))
+    )
+    first = Proposal(
+        header.era, header.epoch, header.view, value, header, b"", None, (), None, vote
+    )
+    repeated = msgspec.structs.replace(first, view=View(header.view + 1))
+    assert not carries_its_payload(first)
+    assert carries_its_payload(repeated)
 
 
 async def test_an_invalid_block_does_not_hide_its_transactions(bench: Bench) -> None:
