@@ -28,10 +28,10 @@ class Limits:
     """What a drill must hold, in seconds."""
 
     gap_s: float | None
-    """Longest time without a new block while the fault lasts; None: not a single block may come,
-    because no quorum is connected."""
+    """Longest time without a new block until the fault is undone; None: the fault leaves no quorum,
+    so that there must be none."""
     block_s: float
-    """From the moment at which undoing begins to the next new block on any node."""
+    """From the moment at which the fault is undone to the next new block on any node."""
     agree_s: float
     """From the same moment until every node has that block."""
     agree_per_block_s: float = 0.0
@@ -62,7 +62,7 @@ class Seconds:
     """What was measured."""
 
     gap: float
-    """Longest time without a new block while the fault lasted."""
+    """Longest time without a new block until the fault was undone."""
     new_block: float | None
     """None: none came while it was waited for."""
     all_agree: float | None

@@ -65,8 +65,8 @@ async def run_drill(drill: Drill, bed: Bed, rate: int) -> Result:
                 await asyncio.sleep(drill.hold_s)
                 undo_s = mark("undoing begins")
                 height = watch.timeline.tip
-            mark("undone")
-            seconds = await _recovery(drill, watch, height, begin_s, undo_s)
+            undone_s = mark("undone")
+            seconds = await _recovery(drill, watch, height, begin_s, undone_s)
             mark("recovered" if seconds.all_agree is not None else "not recovered")
             await asyncio.sleep(AFTER_S)
         resent = await _drain(load, watch)
@@ -89,20 +89,20 @@ def failed(drill: Drill, reason: str) -> Result:
 
 
 async def _recovery(
-    drill: Drill, watch: Watch, height: int, begin_s: float, undo_s: float
+    drill: Drill, watch: Watch, height: int, begin_s: float, undone_s: float
 ) -> Seconds:
-    """Wait for a block above ``height`` on any node, then on all."""
+    """Wait for a block above ``height``, the tip when undoing began, on any node, then on all."""
     timeline = watch.timeline
     limits = drill.limits
     new_block = all_agree = None
     with contextlib.suppress(OperationFailed):
         await watch.until("new block", PATIENCE * limits.block_s, lambda seen: seen.tip > height)
         at, goal = next((at, seen) for at, seen in timeline.growth if seen > height)
-        new_block = at - undo_s
+        new_block = max(0.0, at - undone_s)
         patience_s = PATIENCE * limits.agree_limit_s(goal)
         await watch.until("agreement", patience_s, lambda seen: seen.lowest >= goal)
-        all_agree = timeline.all_have_s(goal) - undo_s
-    return Seconds(timeline.longest_gap_s(begin_s, undo_s), new_block, all_agree)
+        all_agree = max(0.0, timeline.all_have_s(goal) - undone_s)
+    return Seconds(timeline.longest_gap_s(begin_s, undone_s), new_block, all_agree)
 
 
 async def _drain(load: Load, watch: Watch) -> int:
