@@ -264,7 +264,7 @@ class Core:
 
     def enter(self, view: View) -> None:
         """EN1: move to a later view."""
-        if view <= self.view or self.tree.is_closed:
+        if view <= self.view:
             return
         for kind in VIEW_TIMERS:
             self.outbox.cancel_timer(Timer(kind, self.view))

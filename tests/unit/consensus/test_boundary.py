@@ -17,6 +17,7 @@ from consensus.effects import (
 )
 from consensus.errors import InvalidHeader
 from consensus.inputs import BlockReceived, PeerConnected, TimerKind, Verdict
+from consensus.timing import Timing
 from consensus.types import CertificateMessage, GetProposal, Proposal, Status, StatusRequest
 from consensus.validity import EpochRules, check_header
 from ledger.types import Digest, Height, View
@@ -255,6 +256,26 @@ class TestClosed:
         assert not node.engine.status().active
         node.advance(60_000)
         assert not node.timers
+
+    def test_the_beacon_stops_and_later_views_are_not_entered(self) -> None:
+        """EP4: certificates of stragglers' views change nothing."""
+        net = Net(2, 2)
+        node = follower(net, Timing())
+        boundary = net.boundary(1, None, FOLLOWING)
+        node.work()
+        node.propose(boundary)
+        node.receive(CertificateMessage((net.finalization(boundary),)), net.leader(2))
+        assert not node.timers
+        view = node.view
+        node.receive(CertificateMessage((net.nullification(2),)), net.leader(2))
+        assert node.view == view
+        assert not node.timers
+
+    def test_the_guard_signs_nothing_more(self) -> None:
+        """EP4: below everything else, the only code that signs refuses."""
+        net = Net(2, 2)
+        node, _ = closed(net)
+        assert not node.core.guard.may_vote(View(9))
 
     def test_a_closed_engine_votes_for_nothing(self) -> None:
         """EP4, bug 14: not even in views after the finalization."""
