@@ -116,8 +116,10 @@ def without_member(members: Members, consensus_key: PublicKey) -> Members:
 def with_new_keys(members: Members, change: RotateKey) -> Members:
     """Return the set with other keys for one member; raises as the two functions above."""
     leaving = member_with(members, change.consensus_key)
-    others = tuple(member for member in members if member is not leaving)
-    return with_member(others, rotated(leaving, change))
+    joining = rotated(leaving, change)
+    if joining == leaving:
+        raise ValidatorExists(f"{leaving.name} has these keys already")
+    return with_member(tuple(m for m in members if m is not leaving), joining)
 
 
 def rotated(validator: Validator, change: RotateKey) -> Validator:

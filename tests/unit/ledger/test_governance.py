@@ -227,6 +227,8 @@ def test_a_rotation_may_keep_one_of_the_two_keys() -> None:
     old, new = validator("gov-1"), validator("gov-1", 1)
     for keys in ((old.consensus_key, new.node_key), (new.consensus_key, old.node_key)):
         assert len(with_new_keys(before, RotateKey(old.consensus_key, *keys))) == 4
+    with pytest.raises(ValidatorExists):
+        with_new_keys(before, RotateKey(old.consensus_key, old.consensus_key, old.node_key))
 
 
 @pytest.mark.parametrize("key", [NEWCOMER.consensus_key, validator("gov-1").node_key])
