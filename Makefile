@@ -11,6 +11,7 @@ VENV ?= .venv
 PYTHON ?=
 ARGS ?=
 SEEDS ?= 0..200
+SCENARIOS ?= 0..100000
 JOBS ?= 2
 
 BIN := $(VENV)/bin
@@ -101,6 +102,10 @@ simulate: setup ## run simulator seeds: SEEDS=0..2000 JOBS=2
 .PHONY: model
 model: setup ## explore the model of the voting rules to closure
 	$(BIN)/python -m tests.model $(ARGS)
+
+.PHONY: twins
+twins: setup ## play twins scenarios: SCENARIOS=0..100000 JOBS=2
+	$(BIN)/python -m tests.twins --scenarios $(SCENARIOS) --jobs $(JOBS)
 
 .PHONY: bench
 bench: setup ## measure throughput and latency of a network made for it
