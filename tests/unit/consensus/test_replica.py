@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 import pytest
 
-from consensus.config import Restored
-from consensus.effects import CancelTimer, Effect, FetchChain, Persist, RequestProposal, Send
+from consensus.effects import CancelTimer, FetchChain, RequestProposal, Send
 from consensus.inputs import (
     Built,
     Executed,
@@ -23,72 +20,18 @@ from consensus.inputs import (
 )
 from consensus.replica import CLOSINGS_KEPT, HELD_BACK_MAX
 from consensus.types import (
-    Certificate,
     CertificateMessage,
     ConsensusMessage,
     GetCertificates,
     GetProposal,
     Proposal,
     Status,
-    StatusRequest,
 )
 from ledger.errors import InvariantViolation
 from ledger.types import Epoch, Era, Height, View
-from ledger.validators import ValidatorSet
-from ledger.votes import NULL_VALUE, Round, VoteKind
-from tests.unit.consensus.kit import ERA, Driven, Net, validators
-
-JOINED = validators(3, 2)
-"""The four validators of epoch 0 and another one (keys 0 to 4; the chambers are of no matter)."""
-
-
-class Change:
-    """A network in epoch 0, the boundary block that ends it, and the network of epoch 1."""
-
-    def __init__(self, following: ValidatorSet = JOINED) -> None:
-        self.before = Net(2, 2)
-        self.boundary = self.before.boundary(1, None, following)
-        self.after = Net(members=following, after=self.boundary)
-
-    @property
-    def closing(self) -> Certificate:
-        return self.before.finalization(self.boundary)
-
-    def place(self, index: int) -> int | None:
-        """Return the index in the new set of a member of the old one."""
-        key = self.before.validators[index].consensus_key
-        return self.after.validators.index_of_key(key)
-
-    def node(self, me: int | None, connect: Iterable[int] | None = None) -> Driven:
-        return Driven(self.before, me, connect=connect)
-
-    def finish(self, node: Driven) -> None:
-        """Let the node finalise the boundary block."""
-        node.propose(self.boundary)
-        node.receive(CertificateMessage((self.closing,)), self.before.leader(2))
-        assert node.finalized(node.history) == [self.boundary.hash]
-
-    def switch(self, node: Driven, **restored: object) -> list[Effect]:
-        me = None if node.me is None else self.place(node.me)
-        return node.open(self.after, me, self.closing, **restored)
-
-    def switched(self, me: int | None = None) -> Driven:
-        """Return a node in epoch 1 that was a member of both sets."""
-        node = self.node(self.before.leader(4) if me is None else me)
-        self.finish(node)
-        self.switch(node)
-        return node
-
-
-def index(change: Change, number: int) -> int:
-    """Return the place in the old set of the validator with the key of this number."""
-    name = f"validator-{number}"
-    return next(i for i, member in enumerate(change.before.validators) if member.name == name)
-
-
-def later_status(epoch: int) -> Status:
-    """Return what a peer in a later epoch says on connecting."""
-    return Status(b"", ERA, Epoch(epoch), View(1), Height(0), None, None, None)
+from ledger.votes import NULL_VALUE, VoteKind
+from tests.unit.consensus.changes import Change, index, later_status
+from tests.unit.consensus.kit import ERA, Net, validators
 
 
 class TestSwitch:
@@ -437,200 +380,3 @@ class TestAhead:
         change.finish(node)
         change.switch(node)
         assert not node.engine._channels[peer].others
-
-
-class TestMembership:
-    def test_a_joiner_follows_and_votes_from_the_switch_on(self) -> None:
-        """An observer of epoch 0 whose key is in the set of epoch 1."""
-        change = Change()
-        node = change.node(None)
-        change.finish(node)
-        me = next(
-            i
-            for i, member in enumerate(change.after.validators)
-            if change.before.validators.index_of_key(member.consensus_key) is None
-        )
-        assert node.votes_cast(node.history) == []
-        node.open(change.after, me, change.closing)
-        node.propose(change.after.block(1))
-        assert node.votes_cast() == [(VoteKind.NOTARIZE, 1)]
-
-    def test_a_leaver_votes_no_more_and_goes_on_serving(self) -> None:
-        """Bug 37: a removed validator is an observer, not an error."""
-        change = Change(validators(2, 2, first=1))
-        leaver = index(change, 0)
-        node = change.node(leaver)
-        change.finish(node)
-        change.switch(node)
-        assert node.engine.status().me is None
-        first = change.after.block(1)
-        signed = node.signed
-        node.feed(Received(change.after.peer(0), change.after.proposal(first)))
-        final = change.after.finalization(first)
-        node.feed(Received(change.after.peer(0), CertificateMessage((final,))))
-        assert node.finalized(node.history)[-1] == first.hash
-        node.feed(PeerConnected(change.after.peer(1)))
-        node.feed(Received(change.after.peer(1), StatusRequest(bytes(16))))
-        assert node.sent(Status)
-        assert node.signed == signed
-
-    def test_a_key_that_left_cannot_speak_in_the_new_epoch(self) -> None:
-        """Bug 17: nor does its channel count as a validator's."""
-        change = Change(validators(2, 2, first=1))
-        node = change.switched(index(change, 1))
-        gone = change.before.peer(index(change, 0))
-        vote = change.after.vote(VoteKind.NULLIFY, 0, 1)
-        forged = msgspec.structs.replace(vote, signature=bytes(64))
-        node.feed(Received(gone, forged))
-        assert len(node.core.tally) == 0
-
-
-class TestRestart:
-    """Bug 16: crashes around the switch."""
-
-    def test_records_of_the_old_epoch_are_ignored_in_the_new_one(self) -> None:
-        change = Change()
-        node = change.node(change.before.leader(4))
-        change.finish(node)
-        sibling = change.before.block(2)
-        higher = change.before.block(3, sibling)
-        change.switch(
-            node,
-            votes=tuple(node.disk.votes),
-            certificates=(change.closing, change.before.nullification(2)),
-            blocks=(sibling.header, higher.header),
-            proposals=(change.before.proposal(higher),),
-            finalization=change.closing,
-        )
-        assert node.engine.view == 1
-        assert len(node.core.tree) == 0
-        assert len(node.core.tally) == 0
-        assert node.core.proposals == {}
-        assert node.votes_cast() == []
-
-    def test_a_restart_in_the_new_epoch_knows_its_votes(self) -> None:
-        """Views begin anew: own votes of view 1 are above the head though its view is higher."""
-        change = Change()
-        node = change.node(change.before.leader(4))
-        change.before.under_test = [node.me or 0]
-        late = change.before.boundary(1, None, JOINED)
-        assert late == change.boundary
-        change.finish(node)
-        change.switch(node)
-        first = change.after.block(1)
-        node.propose(first)
-        assert node.votes_cast() == [(VoteKind.NOTARIZE, 1)]
-        again = node.restart(finalized=change.boundary)
-        assert again.core.guard.made(View(1), VoteKind.NOTARIZE) is not None
-        again.feed(PeerConnected(change.after.peer(change.after.leader(1))))
-        other = change.after.block(1, None, time_ms=9_999)
-        again.propose(other)
-        votes = again.disk.votes
-        assert all(vote.value != other.value for vote in votes)
-
-    def test_a_sign_floor_of_the_old_epoch_allows_votes_in_the_new_one(self) -> None:
-        change = Change()
-        node = change.node(change.before.leader(4))
-        change.finish(node)
-        change.switch(node, sign_floor=Round(ERA, Epoch(0), View(99)))
-        node.propose(change.after.block(1))
-        assert (VoteKind.NOTARIZE, 1) in node.votes_cast()
-
-    def test_a_sign_floor_of_the_new_epoch_holds(self) -> None:
-        change = Change()
-        node = change.node(change.before.leader(4))
-        change.finish(node)
-        change.switch(node, sign_floor=Round(ERA, Epoch(1), View(1)))
-        node.propose(change.after.block(1))
-        assert node.votes_cast() == []
-
-
-class TestQuarantine:
-    """EP8: a node that may have forgotten own votes around a switch."""
-
-    NONCE = b"n" * 16
-
-    def status(self, net: Net, view: int = 1, certified: Certificate | None = None) -> Status:
-        proof = None if view == 1 else net.nullification(view - 1)
-        round_ = (ERA, net.epoch, View(view), Height(0))
-        return Status(self.NONCE, *round_, proof, certified, None)
-
-    def doubtful(self, change: Change) -> Driven:
-        restored = Restored(change.before.base_header, quarantined=True, nonce=self.NONCE)
-        return Driven(change.before, change.before.leader(4), restored=restored)
-
-    def test_it_goes_on_in_the_next_epoch(self) -> None:
-        change = Change()
-        node = self.doubtful(change)
-        change.finish(node)
-        change.switch(node)
-        assert node.engine.status().quarantined
-        node.propose(change.after.block(1))
-        assert node.votes_cast() == []
-        assert {request.nonce for request in node.sent(StatusRequest, node.history)} == {self.NONCE}
-
-    def test_the_new_set_ends_it(self) -> None:
-        change = Change()
-        node = self.doubtful(change)
-        change.finish(node)
-        change.switch(node)
-        for peer in change.after.others(node.me or 0):
-            node.receive(self.status(change.after), peer)
-        assert not node.engine.status().quarantined
-        assert node.all_of(Persist, node.history)[-1].sign_floor == Round(ERA, Epoch(1), View(2))
-
-    def test_answers_of_the_old_set_do_not_count_in_the_new_one(self) -> None:
-        change = Change()
-        node = self.doubtful(change)
-        others = change.before.others(node.me or 0)
-        node.receive(self.status(change.before), others[0])
-        node.receive(self.status(change.before), others[1])
-        change.finish(node)
-        change.switch(node)
-        peers = change.after.others(node.me or 0)
-        for peer in peers[:2]:
-            node.receive(self.status(change.after), peer)
-        assert node.engine.status().quarantined
-
-    def test_it_does_not_end_while_a_boundary_block_may_be_final(self) -> None:
-        """The votes that were forgotten may be of the next epoch."""
-        change = Change()
-        node = self.doubtful(change)
-        others = change.before.others(node.me or 0)
-        node.propose(change.boundary)
-        notarization = change.before.notarization(change.boundary, others)
-        node.receive(CertificateMessage((notarization,)), others[0])
-        for peer in others:
-            node.receive(self.status(change.before, 2), peer)
-        assert node.engine.status().quarantined
-        node.receive(CertificateMessage((change.closing,)), others[0])
-        for peer in others:
-            node.receive(self.status(change.before, 2), peer)
-        assert node.engine.status().quarantined
-
-    def test_an_unknown_block_may_be_a_boundary_block(self) -> None:
-        change = Change()
-        node = self.doubtful(change)
-        others = change.before.others(node.me or 0)
-        block = change.before.block(1)
-        notarization = change.before.notarization(block, others)
-        for peer in others:
-            node.receive(self.status(change.before, 2, notarization), peer)
-        assert node.engine.status().quarantined
-        node.propose(block)
-        for peer in others:
-            node.receive(self.status(change.before, 2, notarization), peer)
-        assert not node.engine.status().quarantined
-
-    def test_an_observer_in_doubt_is_quarantined_when_it_becomes_a_member(self) -> None:
-        """Its key may have voted in the new epoch before the disk was lost."""
-        change = Change()
-        restored = Restored(change.before.base_header, quarantined=True, nonce=self.NONCE)
-        node = Driven(change.before, None, restored=restored)
-        change.finish(node)
-        assert not node.engine.status().quarantined
-        node.open(change.after, 0, change.closing)
-        assert node.engine.status().quarantined
-
-    def test_a_node_without_doubt_is_not_quarantined_by_a_switch(self) -> None:
-        assert not Change().switched().engine.status().quarantined
