@@ -137,4 +137,4 @@ def test_load_generator_measures_the_network(watched: ComposeNetwork) -> None:
     options = ("--rate", "50", "--duration", "5", "--senders", "20", "--json")
     result = json.loads(watched.compose("run", "--rm", "-T", "bench", *options))
     assert result["integrity"]["passed"] is True
-    assert result["counts"]["finalized"] > 100
+    assert result["transactions"]["finalized"] > 100
