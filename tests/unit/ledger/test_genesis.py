@@ -17,11 +17,21 @@ from ledger.genesis import (
     chain_id,
     genesis_block,
     genesis_json,
+    genesis_records,
     genesis_state,
     parse_genesis,
 )
+from ledger.records import (
+    PRESENCE_KEY,
+    VALIDATORS_KEY,
+    EpochRecord,
+    Presence,
+    ValidatorsRecord,
+    epoch_key,
+)
 from ledger.transition import execute_genesis
-from ledger.types import ZERO_DIGEST
+from ledger.types import ZERO_DIGEST, Epoch, Height
+from ledger.validators import ValidatorSet
 from tests.unit.ledger.builders import GENESIS_TIME_MS, address, make_genesis, make_key
 
 GENESIS = make_genesis()
@@ -202,3 +212,72 @@ def test_the_genesis_block_carries_the_first_state() -> None:
     assert state == sorted(state)
     written = [(key, record.value) for key, record in outcome.state_writes[1:]]
     assert written == state
+
+
+# --- The council and the validators of epoch 0 ----------------------------------------------------
+
+
+def member(name: str, chamber: str = "government") -> dict[str, str]:
+    public_key = make_key(f"council {name}").public_key.hex()
+    return {"name": name, "chamber": chamber, "public_key": public_key}
+
+
+def council(threshold: int, *members: dict[str, str]) -> dict[str, object]:
+    return {"threshold": threshold, "members": list(members)}
+
+
+JUDGE, BANKER = member("judge"), member("banker", "commercial")
+
+
+def test_a_council_is_part_of_the_network() -> None:
+    genesis = parse_genesis(changed("council", council(2, JUDGE, BANKER)))
+    assert genesis.council is not None
+    assert [item.name for item in genesis.council.members] == ["judge", "banker"]
+    assert chain_id(genesis) != chain_id(GENESIS)
+    assert parse_genesis(genesis_json(genesis)) == genesis
+
+
+VALIDATOR_KEY = make_key("bank consensus").public_key.hex()
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (council(0, JUDGE, BANKER), "$.council.threshold: expected an integer from 1"),
+        (council(3, JUDGE, BANKER), "$.council.threshold: expected at most 2"),
+        (council(1, JUDGE), "$.council.members: expected a member appointed by the commercial"),
+        (council(1, BANKER), "$.council.members: expected a member appointed by the government"),
+        (council(1, JUDGE, BANKER, JUDGE), "$.council.members[2]: expected each name once"),
+        (
+            council(1, JUDGE, {**BANKER, "public_key": JUDGE["public_key"]}),
+            "$.council.members[1]: expected each public key once",
+        ),
+        (
+            council(1, JUDGE, {**BANKER, "public_key": VALIDATOR_KEY}),
+            "$.council.members[1].public_key: expected no key of a validator",
+        ),
+        (
+            council(1, JUDGE, {**BANKER, "public_key": IDENTITY_KEY}),
+            "$.council.members[1].public_key: ",
+        ),
+        (council(1), "$.council.members: expected a list of 1 to 32"),
+    ],
+)
+def test_a_council_must_be_able_to_decide_for_both_chambers(value: object, expected: str) -> None:
+    """T1: and none of its keys may lie on a machine that votes."""
+    with pytest.raises(GenesisError) as refused:
+        parse_genesis(changed("council", value))
+    assert str(refused.value).startswith(expected)
+
+
+def test_the_first_state_knows_the_validators_of_epoch_0() -> None:
+    records = genesis_records(GENESIS)
+    members = ValidatorSet(GENESIS.validators).members
+    validators = records[VALIDATORS_KEY]
+    assert isinstance(validators, ValidatorsRecord)
+    assert validators.members == validators.scheduled == members
+    assert validators.scheduled_parameters == GENESIS.parameters
+    epoch = records[epoch_key(Epoch(0))]
+    assert isinstance(epoch, EpochRecord)
+    assert (epoch.members, epoch.opened_height, epoch.closed_height) == (members, 0, 0)
+    assert records[PRESENCE_KEY] == Presence((Height(0),) * len(members))
