@@ -18,6 +18,7 @@ from ledger.proof import Claim, StateClaim, make_transaction_claim
 from ledger.state import State
 from ledger.state_proof import StateProof
 from ledger.types import ZERO_DIGEST, Digest, Height
+from node.state_before import prove_before
 from storage.chain_store import ChainStore, ExecutedBlock
 
 CERTIFIED_HEADERS_MAX: Final = 256
@@ -79,8 +80,21 @@ class Prover:
         return self._file(state, executed, covering, claim)
 
     def key(self, state: State, key: bytes) -> KeyProof:
-        """Return what the state holds under a key now, for ``key_file``."""
-        return KeyProof(key, state.height, state.root, state.prove(key))
+        """Return what the state holds under a key now, for ``key_file``.
+
+        If the last block only noted who was present, the state below it serves as well, and the
+        block itself has certified that one.
+        """
+        found = KeyProof(key, state.height, state.root, state.prove(key))
+        if self.key_file(state, found) is not None:
+            return found
+        before = prove_before(self._chain, state, key)
+        if before is None:
+            return found
+        height = Height(state.height - 1)
+        root = Digest(self._chain.require_executed(height).state_root)
+        sealed = KeyProof(key, height, root, before)
+        return found if self._covering(height, newest=True) is None else sealed
 
     def key_file(self, state: State, found: KeyProof) -> bytes | None:
         """Return the proof file of what the state held under a key."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
+import msgspec
 from aiohttp import web
 
 from ledger.json import to_json
+from ledger.records import RECORD_TYPES
 from node.api import schemas
 from node.api.headers import DATA_HEADERS
 from node.api.paging import integer_position, page_response, read_integer_cursor
@@ -54,19 +56,25 @@ async def state_proof(call: Call) -> web.Response:
     The header that commits to the present state comes with the next block, so this waits for it.
     """
     view, key = call.context.view, call.path["key"]
-    found, record = view.prover.key(view.state, key), view.state.record(key)
+    found = view.prover.key(view.state, key)
     proof = await _covered(call, found)
     if proof is None:
         raise Problem("not_provable_yet", "no certified header covers the present state yet")
+    value = found.proof.value if found.proof.key == key else None
     facts = {
         "key": key.hex(),
         "height": found.height,
         "state_root": found.state_root.hex(),
-        "present": record is not None,
-        "value": found.proof.value.hex() if found.proof.key == key else None,
-        "record": None if record is None else to_json(record),
+        "present": value is not None,
+        "value": None if value is None else value.hex(),
+        "record": None if value is None else _record(key, value),
     }
     return _file(call, proof, facts)
+
+
+def _record(key: bytes, value: bytes) -> Any:
+    """Return the JSON form of a record, whose type the first byte of its key says."""
+    return to_json(msgspec.msgpack.decode(value, type=RECORD_TYPES[key[0]]))
 
 
 async def _covered(call: Call, found: KeyProof) -> bytes | None:

@@ -68,7 +68,7 @@ def state_proof(network: Cluster, key: bytes, path: Path) -> None:
 
 
 def test_what_the_network_decided_is_provable_without_it(network: Cluster, tmp_path: Path) -> None:
-    """Two set changes, proofs from a validator and an observer, all nodes stopped, then everything is checked."""
+    """Two set changes, proofs from two nodes, all nodes stopped, then everything is checked."""
     government = Government(network, SEED)
     genesis = str(network.nodes[0].home / "genesis.json")
     first = network.finalize_one(network.nodes[0])

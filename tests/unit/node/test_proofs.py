@@ -13,7 +13,13 @@ from consensus.light import LightClient, SetChange
 from consensus.light.proofs import ProvenState, ProvenTransaction, check_proof, sealed
 from ledger.encoding import encode
 from ledger.errors import InvariantViolation, LedgerError
-from ledger.records import PARAMETERS_KEY, VALIDATORS_KEY, account_key, organisation_key
+from ledger.records import (
+    PARAMETERS_KEY,
+    PRESENCE_KEY,
+    VALIDATORS_KEY,
+    account_key,
+    organisation_key,
+)
 from ledger.types import Digest, Epoch
 from node.proofs import Prover
 from storage.schema import CERTIFICATE, at_height
@@ -122,6 +128,68 @@ def test_a_closing_finalization_that_is_gone_is_a_broken_invariant(chain: Stored
     chain.store.write(batch, sync=True)
     with pytest.raises(InvariantViolation, match="closing_certificates"):
         prover.openings()
+
+
+class TestIdleNetworks:
+    """The last block noted who was present, and no header certifies that until the next beacon."""
+
+    KEYS = (
+        PRESENCE_KEY,
+        VALIDATORS_KEY,
+        PARAMETERS_KEY,
+        account_key(address("gov-1")),
+        account_key(address("com-9")),
+        organisation_key("x"),
+        b"\xff",
+    )
+
+    @pytest.mark.parametrize("is_everybody_there", [True, False])
+    def test_the_state_below_the_last_block_is_proved_at_once(
+        self, chain: StoredChain, *, is_everybody_there: bool
+    ) -> None:
+        chain.lag = 0
+        chain.is_everybody_there = is_everybody_there
+        prover = prover_of(chain)
+        chain.run()
+        for _ in range(12):
+            chain.blocks(1)
+            height = chain.state.height - 1
+            for key in self.KEYS:
+                found = prover.key(chain.state, key)
+                assert found.height == height
+                proven = check(chain, prover.key_file(chain.state, found))
+                assert isinstance(proven, ProvenState)
+                assert (proven.claim.key, proven.header.height) == (key, height)
+                if key != PRESENCE_KEY:
+                    assert proven.value == chain.state.get(key)
+
+    def test_from_the_first_blocks_on(self, chain: StoredChain) -> None:
+        chain.lag = 0
+        prover = prover_of(chain)
+        assert prover.key(chain.state, VALIDATORS_KEY).height == 0
+        for height in range(1, 12):
+            chain.blocks(1)
+            for key in self.KEYS:
+                found = prover.key(chain.state, key)
+                assert found.height == height - 1
+                assert check(chain, prover.key_file(chain.state, found)).header.height == height - 1
+
+    def test_what_the_last_block_changed_is_not_passed_over(self, chain: StoredChain) -> None:
+        chain.lag = 0
+        chain.blocks(2)
+        who = chain.genesis.validators[0]
+        chain.ready(who, chain.key_of(who))
+        prover = prover_of(chain)
+        found = prover.key(chain.state, VALIDATORS_KEY)
+        assert found.height == chain.state.height
+        assert prover.key_file(chain.state, found) is None
+
+    def test_a_boundary_block_is_not_passed_over(self, chain: StoredChain) -> None:
+        chain.lag = 0
+        chain.run()
+        chain.add_boundary(chain.state.validators.members)
+        prover = prover_of(chain)
+        assert prover.key(chain.state, VALIDATORS_KEY).height == chain.state.height
 
 
 class TestIndependentChecker:
