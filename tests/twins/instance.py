@@ -55,10 +55,19 @@ from ledger.votes import Vote
 from tests.twins.snapshot import intern, share, shared
 from tests.unit.consensus.kit import CHAIN_ID, Net, sign, verify
 
-SOON: Final = frozenset({TimerKind.RELAY, TimerKind.PROPOSE})
-"""Timers that fire as soon as the network is quiet."""
+NOTHING: Final = ""
+RETRY: Final = "retry"
+SOON: Final = "soon"
+TIMEOUTS: Final = "timeouts"
 
-TIMEOUTS: Final = frozenset({TimerKind.LEAD, TimerKind.VIEW})
+OCCASIONS: Final[dict[TimerKind, str]] = {
+    TimerKind.RETRY: RETRY,
+    TimerKind.RELAY: SOON,
+    TimerKind.PROPOSE: SOON,
+    TimerKind.LEAD: TIMEOUTS,
+    TimerKind.VIEW: TIMEOUTS,
+}
+"""When timers fire: as a round begins, as soon as the network is quiet, or late in a round."""
 
 EVERYONE: Final = -1
 """Target of a broadcast."""
@@ -105,7 +114,8 @@ class Work(NamedTuple):
     now_ms: int
     views: int
     """Views that may be worked on: a later one is entered and waits for its round."""
-    fire: frozenset[TimerKind]
+    fire: str
+    """Occasion of :data:`OCCASIONS`."""
     messages: tuple[tuple[int, int], ...] = ()
     """Number of the sender's validator and of the message."""
     blocks: tuple[int, ...] = ()
@@ -147,7 +157,8 @@ class Instance:
     """0, or 1 for the second process of the twin."""
     engine: Engine
     timers: dict[Timer, int] = field(default_factory=dict)
-    blocks: dict[Digest, BlockAtHand] = field(default_factory=dict)
+    blocks: dict[Digest, int] = field(default_factory=dict)
+    """Numbers of the blocks at hand."""
     final: tuple[Digest, ...] = ()
     """Hashes of the finalised blocks, from height 1."""
     votes: dict[int, list[Vote]] = field(default_factory=dict)
@@ -192,8 +203,8 @@ class Instance:
             request, self.held = self.held, None
             out.give(now_ms, self.build(request))
         view = self.engine.view
-        for timer in [t for t in self.timers if t.kind in work.fire]:
-            if timer.kind in TIMEOUTS and timer.view > work.views:
+        for timer in [t for t in self.timers if OCCASIONS.get(t.kind) == work.fire]:
+            if work.fire == TIMEOUTS and timer.view > work.views:
                 continue
             if self.timers.pop(timer, None) is not None:
                 out.give(now_ms, TimerFired(timer))
@@ -222,7 +233,7 @@ class Instance:
             previous_boundary_hash=self.net.base.hash,
         )
         block = BlockAtHand(header, request.parent_certificate)
-        self.blocks[block_hash(CHAIN_ID, header)] = block
+        self.blocks[block_hash(CHAIN_ID, header)] = intern(block)
         return Built(request.view, header, b"")
 
     def sign_off(self, votes: Iterable[Vote]) -> str | None:
@@ -272,7 +283,7 @@ class _Outputs:
             case RequestVerification():
                 if effect.payload is not None:
                     block = BlockAtHand(effect.header, effect.parent_certificate)
-                    one.blocks.setdefault(effect.block_hash, block)
+                    one.blocks.setdefault(effect.block_hash, intern(block))
                 return Verified(effect.block_hash, Verdict.VALID)
             case RequestProposal():
                 if effect.view > self._views:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from consensus.inputs import TimerKind
 from ledger.types import Digest
 from tests.twins.instance import (
     EVERYONE,
+    NOTHING,
+    OCCASIONS,
+    RETRY,
     SOON,
     TIMEOUTS,
     Instance,
@@ -19,7 +21,7 @@ from tests.twins.instance import (
     Schedule,
     Work,
 )
-from tests.twins.snapshot import freeze, intern, thaw
+from tests.twins.snapshot import freeze, thaw
 from tests.unit.consensus.kit import Net
 
 ROUND_MS: Final = 5_000
@@ -36,9 +38,6 @@ WAVES_MAX: Final = 200
 
 LIVE_MAX: Final = 512
 """Thawed instances kept, because what was made last is needed next."""
-
-NOTHING: Final[frozenset[TimerKind]] = frozenset()
-RETRY: Final = frozenset({TimerKind.RETRY})
 
 
 class Config(NamedTuple):
@@ -58,8 +57,8 @@ class Facts(NamedTuple):
     """What the network needs to know about a state."""
 
     view: int
-    timers: frozenset[TimerKind]
-    """Kinds that run; of the time-outs only those of the present view."""
+    due: frozenset[str]
+    """Occasions for which timers wait; of the time-outs only those of the present view."""
     is_holding: bool
     """A block waits to be built."""
     final: tuple[Digest, ...]
@@ -203,16 +202,18 @@ class World:
 
     def _add(self, instance: Instance, origin: _Origin | None, data: bytes | None = None) -> int:
         number, view = len(self._facts), instance.engine.view
-        blocks = instance.blocks
         self._facts.append(
             Facts(
                 view,
                 frozenset(
-                    t.kind for t in instance.timers if t.kind not in TIMEOUTS or t.view == view
+                    occasion
+                    for timer in instance.timers
+                    if (occasion := OCCASIONS.get(timer.kind)) is not None
+                    and (occasion != TIMEOUTS or timer.view == view)
                 ),
                 instance.held is not None,
                 instance.final,
-                {digest: intern(block) for digest, block in blocks.items()},
+                instance.blocks.copy(),
             )
         )
         self._origins.append(origin)
@@ -242,6 +243,7 @@ class World:
         instance.act(origin.work)
         for view, leader in now:
             leaders[view] = leader
+        self._data[state] = freeze(instance)  # what was wanted twice will be wanted again
         return instance
 
     def _check_agreement(self, states: list[int]) -> None:
@@ -269,7 +271,7 @@ class _Round:
         self._messages: dict[int, list[tuple[int, int]]] = {}
         self._blocks: dict[int, list[int]] = {}
 
-    def settle(self, now_ms: int, fire: frozenset[TimerKind]) -> None:
+    def settle(self, now_ms: int, fire: str) -> None:
         """Fire timers of everyone, then deliver and fire the short ones until all is quiet."""
         self._fire(now_ms, fire)
         for _ in range(WAVES_MAX):
@@ -281,17 +283,17 @@ class _Round:
                 return
         raise Violation("I10: the network does not become quiet")
 
-    def _fire(self, now_ms: int, kinds: frozenset[TimerKind]) -> bool:
-        """Let the timers of these kinds fire; return whether there were any."""
+    def _fire(self, now_ms: int, occasion: str) -> bool:
+        """Let the timers of an occasion fire; return whether there were any."""
         due = []
         for place, state in self.states.items():
             facts = self._world.facts(state)
-            is_early = kinds is TIMEOUTS and facts.view > self._views
-            is_beginning = kinds is RETRY and (facts.is_holding or self._views == 1)
-            if is_beginning or (facts.timers & kinds and not is_early):
+            is_early = occasion == TIMEOUTS and facts.view > self._views
+            is_beginning = occasion == RETRY and (facts.is_holding or self._views == 1)
+            if is_beginning or (occasion in facts.due and not is_early):
                 due.append(place)
         for place in due:
-            self._act(place, Work(now_ms, self._views, kinds))
+            self._act(place, Work(now_ms, self._views, occasion))
         return bool(due)
 
     def _deliver(self, now_ms: int) -> None:
