@@ -57,6 +57,16 @@ def encoded_signers(encoded: bytes) -> int:
     return signers(_decode_certificate(encoded)) if encoded else 0
 
 
+def vote_in(certificate: Certificate, voter: int) -> Vote | None:
+    """Return the vote of one signer as it is in a certificate; None if it has not signed."""
+    c, mask = certificate, signers(certificate)
+    if not mask >> voter & 1:
+        return None
+    start = SIGNATURE_BYTES * (mask & ((1 << voter) - 1)).bit_count()
+    signature = Signature(c.signatures[start : start + SIGNATURE_BYTES])
+    return Vote(c.kind, c.era, c.epoch, c.view, c.value, voter, signature)
+
+
 def make_certificate(validators: ValidatorSet, votes: Iterable[Vote]) -> Certificate:
     """Join matching votes of different voters; that they are a quorum is the caller's business."""
     ordered = sorted(votes, key=lambda vote: vote.voter)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from consensus.blocks import KnownBlock
-from consensus.certificates import signers
+from consensus.certificates import signers, vote_in
 from consensus.core import (
     VIEWS_AHEAD_MAX,
     Core,
@@ -20,9 +20,12 @@ from consensus.core import (
 from consensus.effects import Finalize, ReportEvidence
 from consensus.errors import InvalidCertificate
 from consensus.inputs import BlockReceived, PeerId, Timer, TimerKind, Verdict, Verified
+from consensus.tally import Count
 from consensus.types import Certificate, CertificateMessage
 from ledger.block import block_hash
+from ledger.evidence import are_conflicting
 from ledger.types import View
+from ledger.validators import members_of
 from ledger.votes import Round, Vote, VoteKind, check_vote
 
 
@@ -92,9 +95,16 @@ class Deciding:
     def on_count(self, event: CountVote) -> None:
         """CE1, EV1: count a well-formed vote; a quorum is a certificate, a conflict is evidence."""
         core, vote = self._core, event.vote
+        for certificate in core.certificates.at(vote.view):
+            other = vote_in(certificate, vote.voter)
+            if other is not None and are_conflicting(other, vote):
+                self._settle(core.tally.count(other, verified=True, certify=False))
         held = core.certificates.get(vote.view, vote.kind)
         is_wanted = held is None or held.value != vote.value
-        outcome = core.tally.count(vote, verified=event.verified, certify=is_wanted)
+        self._settle(core.tally.count(vote, verified=event.verified, certify=is_wanted))
+
+    def _settle(self, outcome: Count) -> None:
+        core = self._core
         if outcome.evidence is not None:
             core.outbox.emit(ReportEvidence(*outcome.evidence))
         for voter in outcome.forgers:
@@ -156,11 +166,20 @@ class Deciding:
             return
         core.certificates.add(c)
         core.outbox.store(c)
+        if source is not None:
+            self._confront(c)
         core.post(Enforce(c))
         core.enter(View(c.view + 1))
         core.is_stirred = True
         if source is None:
             self._relay_later(c)
+
+    def _confront(self, certificate: Certificate) -> None:
+        """EV1: a checked certificate is as good as the votes in it, if others are held."""
+        for voter in members_of(signers(certificate)):
+            vote = vote_in(certificate, voter)
+            if vote is not None and self._core.tally.contradicts(vote):
+                self._core.post(CountVote(vote, True))
 
     def _relay_later(self, certificate: Certificate) -> None:
         """RE1: give the others time to form the certificate themselves."""

@@ -100,6 +100,14 @@ class Tally:
         votes = self._views.get(view)
         return 0 if votes is None else votes.voters[kind]
 
+    def contradicts(self, vote: Vote) -> bool:
+        """Tell whether a vote that is held proves with this one that their voter is faulty."""
+        votes = self._views.get(vote.view)
+        if votes is None:
+            return False
+        held = (votes.by_kind[kind].get(vote.voter) for kind in KINDS)
+        return any(other is not None and are_conflicting(other, vote) for other in held)
+
     def has_verified(self, certificate: Certificate, voter: int, signature: Signature) -> bool:
         """Tell whether this signature under the certificate's statement was verified as a vote."""
         votes = self._views.get(certificate.view)

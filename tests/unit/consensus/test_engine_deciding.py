@@ -16,9 +16,10 @@ from consensus.effects import (
 )
 from consensus.inputs import Received, Verdict, Verified
 from consensus.types import CertificateMessage, GetCertificates
+from ledger.evidence import are_conflicting
 from ledger.types import Digest, Signature, View
-from ledger.votes import NULL_VALUE, Value, VoteKind
-from tests.unit.consensus.kit import Net, follower, notarize_by_others
+from ledger.votes import NULL_VALUE, Value, VoteKind, verify_vote
+from tests.unit.consensus.kit import CHAIN_ID, Net, follower, notarize_by_others, verify
 
 NOTARIZE, NULLIFY, FINALIZE = VoteKind.NOTARIZE, VoteKind.NULLIFY, VoteKind.FINALIZE
 
@@ -90,6 +91,14 @@ class TestDeciding:
         assert node.view == 1
 
 
+def verify_evidence_of(net: Net, evidence: ReportEvidence) -> bool:
+    """Tell whether both votes are signed and conflict."""
+    votes = (evidence.first, evidence.second)
+    return are_conflicting(*votes) and all(
+        verify_vote(vote, CHAIN_ID, net.validators, verify) for vote in votes
+    )
+
+
 class TestFaults:
     """EV1, HA1 and votes that no correct node sends."""
 
@@ -104,6 +113,41 @@ class TestFaults:
         assert node.propose(second) == []
         notarize_by_others(node, first)
         assert node.view == 2
+
+    @pytest.mark.parametrize("kind", [NOTARIZE, VoteKind.FINALIZE])
+    def test_a_vote_in_a_certificate_is_evidence_against_a_held_vote(
+        self, net: Net, kind: VoteKind
+    ) -> None:
+        """EV1: two processes with one key speak to different peers; only certificates join them."""
+        node = follower(net)
+        first, second = net.block(1), net.block(1, time_ms=9_999)
+        node.propose(second)
+        certificate = net.certificate(kind, 1, first.value)
+        node.receive(CertificateMessage((certificate,)), net.leader(2))
+        (evidence,) = node.all_of(ReportEvidence)
+        assert {evidence.first.value, evidence.second.value} == {first.value, second.value}
+        assert evidence.first.voter == evidence.second.voter == net.leader(1)
+        assert verify_evidence_of(net, evidence)
+
+    def test_a_vote_after_a_certificate_is_evidence_too(self, net: Net) -> None:
+        """EV1: whichever comes first, and once."""
+        node = follower(net)
+        first, second = net.block(1), net.block(1, time_ms=9_999)
+        node.receive(CertificateMessage((net.notarization(first),)), net.leader(2))
+        assert not node.all_of(ReportEvidence)
+        node.propose(second)
+        node.receive(net.vote(NOTARIZE, net.leader(1), 1, second.value), net.leader(1))
+        (evidence,) = node.all_of(ReportEvidence, node.history)
+        assert verify_evidence_of(net, evidence)
+
+    def test_a_certificate_that_agrees_accuses_nobody(self, net: Net) -> None:
+        """NOTARIZE and NULLIFY of one view are legal (I9)."""
+        node = follower(net)
+        block = net.block(1)
+        node.propose(block)
+        node.receive(CertificateMessage((net.nullification(1),)), net.leader(2))
+        node.receive(CertificateMessage((net.notarization(block),)), net.leader(2))
+        assert not node.all_of(ReportEvidence, node.history)
 
     def test_double_votes_are_evidence_once(self, net: Net) -> None:
         """C2."""
