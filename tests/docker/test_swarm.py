@@ -45,10 +45,11 @@ class Stack:
 
     def remove(self) -> None:
         """Remove services, networks and volumes."""
-        run("docker", "stack", "rm", self.name)
         label = f"label=com.docker.stack.namespace={self.name}"
 
         def is_gone() -> bool:
+            # A network cannot be removed while a task of it is on its way out: ask again.
+            run("docker", "stack", "rm", self.name)
             listings = (("ps", "-aq"), ("network", "ls", "-q"))
             return not any(run("docker", *words, "--filter", label) for words in listings)
 
