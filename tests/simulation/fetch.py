@@ -74,7 +74,8 @@ class Want:
     end: Callable[[], None] | None = None
     """Called once, when the want is met or given up."""
     tries: int = 0
-    request_id: int = 0
+    request_ids: list[int] = field(default_factory=list)
+    """Of all requests so far: a late answer is as good as a quick one."""
 
 
 class TooManyWants(Exception):
@@ -189,8 +190,8 @@ class Fetcher:
     # --- requests and answers ---------------------------------------------------------------------
 
     def on_answer(self, source: int, answer: Answer) -> None:
-        """Take an answer to the latest request of a want."""
-        asked = [key for key, want in self.wants.items() if want.request_id == answer.request_id]
+        """Take an answer to a request of a want."""
+        asked = [key for key, want in self.wants.items() if answer.request_id in want.request_ids]
         if not asked:
             return
         key, want = asked[0], self.wants[asked[0]]
@@ -208,7 +209,7 @@ class Fetcher:
     def poke_transactions(self) -> None:
         """Look again at what waits for transactions: gossip may have brought them."""
         for key, want in [item for item in self.wants.items() if item[0][0] == "transactions"]:
-            if self.wants.get(key) is want and want.request(want.request_id) is None:
+            if self.wants.get(key) is want and want.request(0) is None:
                 self._end(key)
 
     def _order(self, first: tuple[int, ...]) -> tuple[int, ...]:
@@ -230,14 +231,14 @@ class Fetcher:
         if request is None or want.tries >= TRIES_MAX:
             self._end(key)
             return
-        want.request_id = self._ids
+        want.request_ids.append(self._ids)
         self.ports.send(want.peers[want.tries % len(want.peers)], request)
         want.tries += 1
-        self.ports.after(RETRY_MS, self._ask_again, (key, want, want.request_id))
+        self.ports.after(RETRY_MS, self._ask_again, (key, want, self._ids))
 
     def _ask_again(self, asked: tuple[WantKey, Want, int]) -> None:
         key, want, request_id = asked
-        if self.wants.get(key) is want and want.request_id == request_id:
+        if self.wants.get(key) is want and want.request_ids[-1] == request_id:
             self._ask(key)
 
     def _end(self, key: WantKey) -> None:

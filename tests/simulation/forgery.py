@@ -92,11 +92,11 @@ def _proposer(draft: Draft, shop: Workshop) -> Draft:
 
 
 def _era(draft: Draft, shop: Workshop) -> Draft:
-    return _with_header(draft, era=Era(1))
+    return _with_header(draft, era=Era(draft.block.header.era + 1))
 
 
 def _epoch(draft: Draft, shop: Workshop) -> Draft:
-    return _with_header(draft, epoch=Epoch(1))
+    return _with_header(draft, epoch=Epoch(draft.block.header.epoch + 1))
 
 
 def _view(draft: Draft, shop: Workshop) -> Draft:

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 VALIDITY_MS: Final = 120_000
 """Governance transactions are valid this long."""
 
+AGAIN_MS: Final = 2_500
+"""A transaction that has had no effect for so long is made again: it may have been lost."""
+
 APPROVAL_PERCENT: Final = 85
 """An organisation approves in a round with this chance; it may think again in the next."""
 
@@ -69,6 +72,8 @@ class Governance:
         self._workload = workload
         self._random = world.random
         self._names = {m.consensus_key: name for name, m in world.universe.everybody.items()}
+        self._not_before: dict[tuple[object, ...], int] = {}
+        """When each transaction may be made again."""
         self._evidence: dict[bytes, tuple[Vote, Vote]] = {}
         """One proof for each accused consensus key."""
 
@@ -117,12 +122,16 @@ class Governance:
         ]
         return max(up, key=lambda each: each.ledger.durable_height, default=None)
 
-    def _submit(self, signer: str, *operations: Operation) -> None:
-        """Have an organisation's admin send a transaction to a random node."""
+    def _submit(self, what: tuple[object, ...], signer: str, operation: Operation) -> None:
+        """Have an organisation's admin send a transaction to a random node, not too often."""
         world = self._world
+        if world.timeline.now_ms < self._not_before.get((signer, *what), 0):
+            return
+        self._not_before[signer, *what] = world.timeline.now_ms + AGAIN_MS
+        world.count(f"governance: {what[0]}")
         until = world.wall_ms() + VALIDITY_MS
         nonce = self._random.getrandbits(63)
-        wire = world.universe.sign(world.universe.admin(signer), nonce, until, operations)
+        wire = world.universe.sign(world.universe.admin(signer), nonce, until, (operation,))
         self._workload.submit_wire(self._random.choice(tuple(world.nodes)), wire)
 
     # --- evidence ---------------------------------------------------------------------------------
@@ -130,14 +139,13 @@ class Governance:
     def _report(self, state: State) -> None:
         for accused, votes in self._evidence.items():
             if state.record(evidence_key(PublicKey(accused))) is None:
-                self._world.count("evidence submitted")
-                self._submit("org-g0", ReportEvidence(None, *votes))
+                self._submit(("evidence", accused), "org-g0", ReportEvidence(None, *votes))
                 if self._random.random() < 0.3:
-                    self._submit("org-g0", self._forged(*votes))
+                    forged = self._forged(*votes)
+                    self._submit(("forged evidence", accused), "org-g0", forged)
 
     def _forged(self, first: Vote, second: Vote) -> ReportEvidence:
         """Return a report that the ledger must refuse: a signature, or the voter, is another's."""
-        self._world.count("forged evidence submitted")
         if self._random.random() < 0.5:
             return ReportEvidence(None, first, _with(second, self._random.randbytes(64), 0))
         return ReportEvidence(None, _with(first, None, 1), _with(second, None, 1))
@@ -165,9 +173,9 @@ class Governance:
             return
         members = [self._names[m.consensus_key] for m in record.members]
         proposer = self._random.choice(sorted(members))
-        self._world.count(f"proposed: {type(goal.change).__name__}")
         organisation = self._world.universe.everybody[proposer].organisation
-        self._submit(organisation, ProposeChange(None, goal.change))
+        what = (f"proposed: {type(goal.change).__name__}", goal.after)
+        self._submit(what, organisation, ProposeChange(None, goal.change))
 
     def _vote(self, state: State, number: ProposalId) -> None:
         proposal = state.record(proposal_key(number))
@@ -177,7 +185,7 @@ class Governance:
         voters = {member.organisation for member in state.validators.members} - approving
         for organisation in sorted(voters):
             approve = self._random.randrange(100) < APPROVAL_PERCENT
-            self._submit(organisation, VoteChange(None, number, approve))
+            self._submit(("votes", number), organisation, VoteChange(None, number, approve))
 
     def _prepare(self, state: State, goal: Goal) -> bool:
         """Start the node that joins, and have it say that it is ready; True once it has."""
@@ -196,7 +204,7 @@ class Governance:
         expires = TimeMs(world.wall_ms() + VALIDITY_MS)
         key = world.scheme.key_pair(f"consensus {goal.joiner}")
         operation = sign_readiness(world.universe.chain_id, validator, expires, key)  # type: ignore[arg-type]
-        self._submit(validator.organisation, operation)
+        self._submit(("readiness", goal.joiner), validator.organisation, operation)
         return True
 
     def _draw(self, state: State) -> Goal | None:

@@ -145,7 +145,7 @@ def expand(seed: int) -> Options:
         whole_chamber=whole_chamber,
         real_signatures=random.random() < 0.03,
         joiners=joiners,
-        safety_ms=random.choice((3_000, 5_000) if is_large else (4_000, 8_000, 20_000)),
+        safety_ms=random.choice((3_000, 5_000) if is_large else (3_000, 6_000, 15_000)),
         delay_ms=random.choice((2, 10, 50, 150)),
         spread_ms=random.choice((1, 10, 50, 200)),
         loss_percent=sometimes(60, 2, 10, 25, 40),

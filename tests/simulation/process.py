@@ -58,6 +58,8 @@ class Process:
 
     def __init__(self, world: World, node: Node) -> None:
         self.is_alive = True
+        self.is_booted = False
+        """Its disk could be read, so there are a ledger and a replica."""
         self.replica: Replica
         self.ledger: Ledger
         self.crash_after: int | None = None
@@ -111,6 +113,7 @@ class Process:
             out.Halt: self._on_halt,
         }
         self.replica = Replica(self._config(), restored)
+        self.is_booted = True
         self._effects.extend(self.replica.start(self._now_ms()))
         self._run()
         for peer in self.peers:

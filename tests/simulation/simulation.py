@@ -155,14 +155,14 @@ def _describe(world: World, index: int) -> str:
 
 def _has_executed(world: World, index: int, transaction: Digest) -> bool:
     process = world.nodes[index].process
-    return process is not None and process.ledger.has_executed(transaction)
+    return process is not None and process.is_alive and process.ledger.has_executed(transaction)
 
 
 def _check_acknowledged(world: World, core: tuple[int, ...]) -> None:
     """ACK: every transaction that was reported final is in the chain of every node of the core."""
     for index in core:
         process = world.nodes[index].process
-        if process is not None:
+        if process is not None and process.is_alive:
             world.checker.acknowledged.check(index, process)
 
 

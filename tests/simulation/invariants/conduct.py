@@ -71,11 +71,12 @@ class I10BoundedMemory:
 
     def check(self, node: Node) -> None:
         """Count the items of all containers of an engine."""
-        if node.process is None or self._knowledge.is_byzantine(node):
+        process = node.process
+        if process is None or not process.is_booted or self._knowledge.is_byzantine(node):
             return
         size = max(members.size for members in self._knowledge.sets.values())
         limit = ENGINE_ITEMS_MAX * max(USUAL_VALIDATORS, size) // USUAL_VALIDATORS
-        items = container_items(node.process.replica)
+        items = container_items(process.replica)
         self.largest = max(self.largest, items)
         if items > limit:
             raise Violation("I10", f"engine of node {node.index} holds {items} items")
