@@ -43,7 +43,7 @@ The procedure. *v* is the present view; views begin at 1; *fin* is the highest f
 * EP4  When the boundary block is final the engine is closed: it votes and waits for nothing, and
        answers who is still in the epoch with the finalization. What follows is the business of
        :mod:`consensus.replica` (EP5-EP8).
-* EV1  Two conflicting votes of one validator: report them, once per view.
+* EV1  Two conflicting votes of one validator, alone or in certificates: report them, once a view.
 * HA1  Contradicting certificates, a certificate for a block that is INVALID here, or an own vote
        that this node did not make: stop voting for good, go on serving.
 
