@@ -12,7 +12,7 @@ From there every set hands over to the next one in a *boundary block*, the last 
   height, and through ``history_root`` to that of every height before it.
 
 There is no skipping: every set change is checked, at a cost of one quorum of signatures (67 of 100
-validators, about 7 ms). What signatures cannot exclude is a second chain made with the keys of
+validators, 9 ms). What signatures cannot exclude is a second chain made with the keys of
 validators that left long ago; a trusted *checkpoint*, the hash of the block that opened a recent
 epoch, does. A call that raises changes nothing. Normative text: ``docs/proofs.md``.
 """

@@ -37,7 +37,7 @@ PROOF_VERSION: Final = 1
 PROOF_TAG: Final = tag("MBI-PROOF-v1")
 
 PROOF_BYTES_MAX: Final = 64 * 1024 * 1024
-"""A change of 100 validators takes 18 KiB, so there is room for over 3,000; usual: below 10 KiB."""
+"""A change of 100 validators takes 14 KB, so there is room for over 4,000; usual: below 10 KB."""
 
 CHANGES_MAX: Final = 65_536
 """Set changes in one file; the size limit is reached first."""
