@@ -347,3 +347,96 @@ def test_work_is_what_no_living_block_contains(bench: Bench) -> None:
     assert not work(bench.genesis_hash, View(1))
     assert work(bench.genesis_hash, View(2))
     assert not work(block.block_hash, View(2))
+
+
+# --- Changes of the set ---------------------------------------------------------------------------
+
+
+def successor(bench: Bench, count: int = 1) -> ValidatorSet:
+    """Return a set that differs from the present one."""
+    return ValidatorSet(bench.validators.members[:count])
+
+
+async def test_a_scheduled_set_makes_a_boundary_block(bench: Bench) -> None:
+    """V5: it brings the set and no transactions, and whoever judges it agrees."""
+    bench.pend(3)
+    bench.epochs.scheduled[0] = successor(bench)
+    block = bench.built()
+    assert block.header.next_validator_set_hash == successor(bench).hash
+    assert block.next_validators == successor(bench).members
+    assert (list(block.transactions), block.header.transaction_count) == ([], 0)
+    bench.pool.discard(block.block_hash)
+    assert await bench.judge(block) is Verdict.VALID
+    whole = bench.pool.get(block.block_hash)
+    assert whole is not None
+    assert whole.to_block() == block.to_block()
+
+
+@pytest.mark.parametrize("due", [True, False])
+async def test_a_boundary_that_is_not_due_is_invalid_and_one_that_is_missing_too(
+    bench: Bench, due: bool
+) -> None:
+    """C8, V5: the next set in a header is judged like its roots."""
+    bench.epochs.scheduled = {0: successor(bench)} if due else {}
+    block = bench.built()
+    bench.pool.discard(block.block_hash)
+    bench.epochs.scheduled = {} if due else {0: successor(bench)}
+    assert await bench.judge(block) is Verdict.INVALID
+
+
+async def test_a_set_that_is_scheduled_later_waits(bench: Bench) -> None:
+    """V5: what the block certifies as executed decides; a later schedule is for a later block."""
+    bench.epochs.scheduled = {1: successor(bench)}
+    block = bench.built()
+    assert block.header.next_validator_set_hash == bytes(32)
+    bench.pool.discard(block.block_hash)
+    assert await bench.judge(block) is Verdict.VALID
+
+
+async def test_a_boundary_with_another_set_in_its_body_is_invalid(bench: Bench) -> None:
+    """C8: the header names one set, the payload holds another."""
+    bench.epochs.scheduled[0] = successor(bench)
+    block = bench.built()
+    bench.pool.discard(block.block_hash)
+    block.next_validators = bench.validators.members[1:2]
+    assert await bench.judge(block) is Verdict.INVALID
+    assert not is_payload_of(encode(block.next_validators), block.header)
+    assert is_payload_of(encode(successor(bench).members), block.header)
+    assert not is_payload_of(b"", block.header)
+
+
+def test_a_scheduled_set_is_work_until_its_epoch_begins(bench: Bench) -> None:
+    """An idle network reaches the boundary by itself."""
+    tip = bench.genesis_hash
+    assert not bench.application.has_work(tip, View(1))
+    bench.epochs.scheduled[0] = successor(bench)
+    assert bench.application.has_work(tip, View(1))
+    assert bench.build(empty_allowed=False) is not None
+
+
+def test_what_waits_for_a_time_gets_one_empty_block_when_the_time_has_come(bench: Bench) -> None:
+    """An idle network decides what is due by itself, and makes one block for it."""
+    bench.epochs.due = TimeMs(NOW + 10)
+    assert not bench.application.has_work(bench.genesis_hash, View(1))
+    assert bench.build(empty_allowed=False) is None
+    bench.now_ms = NOW + 10
+    assert bench.application.has_work(bench.genesis_hash, View(1))
+    header = bench.build(empty_allowed=False)
+    assert header is not None
+    assert header.transaction_count == 0
+    tip = block_hash(bench.chain.chain_id, header)
+    assert not bench.application.has_work(tip, View(2))
+    assert bench.build(header, empty_allowed=False) is None
+
+
+def test_blocks_of_a_later_epoch_name_its_place(bench: Bench) -> None:
+    """V1: era, epoch, set and base are those of the epoch, whatever the parent says."""
+    base = msgspec.structs.replace(bench.genesis, height=Height(0), view=View(9))
+    base_hash = block_hash(bench.chain.chain_id, base)
+    later = PresentEpoch(Era(2), Epoch(3), base, base_hash, successor(bench))
+    bench.epochs.present = later
+    header = bench.build(base)
+    assert header is not None
+    assert (header.era, header.epoch) == (2, 3)
+    assert header.validator_set_hash == successor(bench).hash
+    assert header.previous_boundary_hash == base_hash
