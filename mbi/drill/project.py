@@ -26,7 +26,9 @@ from mbi.errors import UsageError
 LABEL: Final = "com.docker.compose"
 NODE_IMAGE_TITLE: Final = "mbi-node"
 NETWORK_DIRECTORY: Final = "/network"
-"""Where the init service keeps the public file of the network, and the development keys."""
+"""Where the init service keeps the file of the network, and the development keys."""
+NETWORK_FILE: Final = "network.json"
+"""A network laid out by ``mbi localnet init --compose`` has it beside its compose file."""
 HTTP_PORT: Final = 26101
 """Of every node, inside its container."""
 
@@ -41,6 +43,8 @@ class Container:
     is_running: bool
     addresses: dict[str, str]
     """Address in each network; an empty text while the container is down."""
+    user: str
+    """``uid:gid`` that its process runs as, and its files belong to."""
     published: int | None
     """Port of this machine that leads to its HTTP interface."""
 
@@ -70,18 +74,26 @@ class Project:
         return nodes[service]
 
     async def network_file(self) -> Json:
-        """Return ``network.json``: chain id and funded accounts of a development network."""
+        """Return ``network.json``: chain id and funded accounts of a development network.
+
+        Raises:
+            UsageError: there is none.
+        """
         for item in await self._inspect_all():
             if any(mount["Destination"] == NETWORK_DIRECTORY for mount in item["Mounts"]):
                 read = ("--entrypoint", "cat", item["Config"]["Image"])
-                path = f"{NETWORK_DIRECTORY}/network.json"
+                path = f"{NETWORK_DIRECTORY}/{NETWORK_FILE}"
                 isolated = ("--rm", "--network", "none", "--volumes-from", f"{item['Id']}:ro")
                 document: Json = json.loads(await docker("run", *isolated, *read, path))
                 return document
-        raise UsageError(
-            f"project {self.name} has no container with {NETWORK_DIRECTORY}: drills need the "
-            "funded accounts of a development network"
-        )
+        try:
+            written: Json = json.loads((self._directory / NETWORK_FILE).read_text())
+        except (OSError, ValueError) as error:
+            raise UsageError(
+                f"neither a container of project {self.name} nor its directory has {NETWORK_FILE} "
+                f"({error}): drills need the funded accounts of a development network"
+            ) from error
+        return written
 
     async def compose(self, *words: str, override: Json | None = None) -> str:
         """Run Compose for this project; ``override`` is one more compose file."""
@@ -189,6 +201,7 @@ def container_of(item: dict[str, Any]) -> Container:
         image=str(item["Config"]["Image"]),
         is_running=bool(item["State"]["Running"]),
         addresses={name: str(network["IPAddress"]) for name, network in networks.items()},
+        user=str(item["Config"]["User"]),
         published=int(places[0]["HostPort"]) if places else None,
     )
 

@@ -13,6 +13,7 @@ from mbi.drill.bed import Bed
 from mbi.drill.engine import build, docker, logs
 from mbi.drill.faults import STOP_S, CutOff
 from mbi.drill.helpers import HELPER_LABEL, TOOLS_IMAGE
+from mbi.drill.project import Container
 from mbi.drill.watch import POLL_S
 from mbi.errors import MbiError, OperationFailed
 
@@ -27,7 +28,6 @@ IN_FORCE_S: Final = 10.0
 SMALL_DISK_EXTRA_MIB: Final = 16
 HOME: Final = "/var/lib/mbi"
 SMALL: Final = "/small"
-USER: Final = "10001:10001"
 
 _UPGRADE_FILE: Final = """\
 FROM {image}
@@ -70,8 +70,8 @@ async def skewed_clock(bed: Bed) -> AsyncIterator[CutOff]:
     the node's. The monotonic clock stays true, as it does when an operator sets the time.
     """
     victim = bed.victim
-    image = (await bed.container(victim)).image
-    await build(CLOCK_IMAGE, _CLOCK_FILE.format(image=image, user=USER))
+    container = await bed.container(victim)
+    await build(CLOCK_IMAGE, _CLOCK_FILE.format(image=container.image, user=container.user))
     environment = {
         "LD_PRELOAD": "/usr/local/lib/faketime.so",
         "FAKETIME_TIMESTAMP_FILE": CLOCK_FILE,
@@ -115,7 +115,7 @@ async def full_disk(bed: Bed) -> AsyncIterator[CutOff]:
     newest copy is ever started again.
     """
     victim = bed.victim
-    original = (await bed.container(victim)).id
+    original = await bed.container(victim)
     async with _small_volume(bed, original) as (volume, holder):
         override = {
             "services": {victim.name: {"volumes": [f"small:{HOME}"]}},
@@ -123,7 +123,7 @@ async def full_disk(bed: Bed) -> AsyncIterator[CutOff]:
         }
         is_moved = False
         try:
-            await docker("stop", "-t", STOP_S, original)
+            await docker("stop", "-t", STOP_S, original.id)
             await docker("exec", holder, "cp", "-a", f"{HOME}/.", SMALL)
             is_moved = True
             await bed.project.recreate(victim.name, override)
@@ -161,20 +161,20 @@ async def _wait_refused(bed: Bed) -> None:
 
 
 @contextlib.asynccontextmanager
-async def _small_volume(bed: Bed, original: str) -> AsyncIterator[tuple[str, str]]:
+async def _small_volume(bed: Bed, original: Container) -> AsyncIterator[tuple[str, str]]:
     """Yield a volume in memory, a little larger than the home, and a helper that keeps it alive."""
     volume = f"{bed.project.name}-drill-small"
     label = ("--label", f"{HELPER_LABEL}={bed.project.name}")
-    used = await docker("exec", original, "du", "-sm", HOME)
+    used = await docker("exec", original.id, "du", "-sm", HOME)
     size = int(used.split()[0]) + SMALL_DISK_EXTRA_MIB
-    owner, group = USER.split(":")
+    owner, _, group = original.user.partition(":")
     options = f"o=size={size}m,uid={owner},gid={group},mode=0700"
     memory = ("--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", options)
     await docker("volume", "create", *label, *memory, volume)
     holder = ""
     try:
-        mounts = ("--volumes-from", original, "-v", f"{volume}:{SMALL}", "--user", USER)
-        alone = ("--network", "none", "--cap-drop", "ALL", "--init")
+        mounts = ("--volumes-from", original.id, "-v", f"{volume}:{SMALL}")
+        alone = ("--network", "none", "--cap-drop", "ALL", "--init", "--user", original.user)
         holder = await docker(
             "run", "-d", *label, *alone, *mounts, TOOLS_IMAGE, "sleep", "infinity"
         )
@@ -190,14 +190,14 @@ async def wiped(bed: Bed) -> AsyncIterator[CutOff]:
     """One validator loses database and signing record; keys and configuration stay."""
     victim = bed.victim
     container = await bed.container(victim)
-    home = ("--rm", "--network", "none", "--volumes-from", container.id)
+    home = ("--rm", "--network", "none", "--volumes-from", container.id, "--user", container.user)
     erase = f"find {HOME}/data {HOME}/signer.json -delete"
     is_erased = False
     bed.note(f"erasing the data of {victim.name}")
     try:
         await docker("stop", "-t", STOP_S, container.id)
         is_erased = True
-        await docker("run", *home, "--user", USER, TOOLS_IMAGE, "sh", "-c", erase)
+        await docker("run", *home, TOOLS_IMAGE, "sh", "-c", erase)
         yield (victim.name,)
     finally:
         if is_erased:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from ledger.crypto import SigningKey
 from ledger.transaction import decode_transaction
 from ledger.types import Digest
-from mbi.drill import impair, relay
+from mbi.drill import impair, project, relay
 from mbi.drill.faults import halves
 from mbi.drill.helpers import cut_script, program
 from mbi.drill.load import Load, Payer, payers_of
@@ -134,6 +135,7 @@ def inspected(**changes: Any) -> dict[str, Any]:
     """Return what the engine says about a node's container, as far as drills read it."""
     config = {
         "Image": "mbi-node:1",
+        "User": "10001:10001",
         "Cmd": ["node", "start", "--home", "/var/lib/mbi"],
         "Labels": {
             "org.opencontainers.image.title": "mbi-node",
@@ -155,7 +157,22 @@ def inspected(**changes: Any) -> dict[str, Any]:
 def test_container_of_a_node_is_read() -> None:
     found = container_of(inspected())
     assert (found.service, found.image, found.published) == ("obs-1", "mbi-node:1", 5)
+    assert found.user == "10001:10001"
     assert found.addresses == {"p_nodes": "10.0.0.5"}
+
+
+async def test_network_file_beside_the_compose_file_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no_containers(*_: str) -> str:
+        return ""
+
+    monkeypatch.setattr(project, "docker", no_containers)
+    laid_out = project.Project("p", (), tmp_path, {})
+    with pytest.raises(UsageError, match=r"has network\.json"):
+        await laid_out.network_file()
+    (tmp_path / "network.json").write_text('{"chain_id": "aa"}')
+    assert await laid_out.network_file() == {"chain_id": "aa"}
 
 
 def test_only_what_runs_a_node_for_good_is_a_node() -> None:
