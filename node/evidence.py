@@ -8,8 +8,8 @@ transaction is sent; who finds the report on chain is silent. All of it survives
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
+from time import monotonic
 from typing import Final, NamedTuple
 
 import structlog
@@ -141,7 +141,7 @@ class EvidenceDesk:
         validators = self._epochs.validators_of(vote.era, vote.epoch)
         if validators is None:
             return False
-        case = _Case(evidence, validators[vote.voter], time.monotonic() + place * TURN_S)
+        case = _Case(evidence, validators[vote.voter], monotonic() + place * TURN_S)
         self._cases[_culprit(vote)] = case
         return True
 
@@ -162,7 +162,7 @@ class EvidenceDesk:
         """Report what is due and not on chain; called now and then."""
         if self._reporter is None:
             return
-        now_s = time.monotonic()
+        now_s = monotonic()
         for case in self._cases.values():
             if case.is_refused or now_s < case.next_s or self._is_on_chain(case):
                 continue

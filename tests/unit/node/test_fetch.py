@@ -52,6 +52,8 @@ class Setting:
     pool: BlockPool = field(default_factory=BlockPool)
     verifier: Verifier = field(default_factory=Verifier)
     height: int = 0
+    epoch: int = 0
+    waited_above: list[int] = field(default_factory=list)
     fetcher: Fetcher = field(init=False)
 
     def __post_init__(self) -> None:
@@ -76,7 +78,7 @@ class Setting:
             executed_height=lambda: Height(self.height),
             wait_executed=self.wait_executed,
             verify_certificate=lambda certificate: verify_certificate(
-                certificate, chain_id, self.source.set, Era(0), Epoch(0), verify
+                certificate, chain_id, self.source.set, Era(0), Epoch(self.epoch), verify
             ),
             penalise=lambda peer, reason: self.penalties.append((peer, reason)),
         )
@@ -100,9 +102,11 @@ class Setting:
         self.posted.append(event)
         if isinstance(event, Received):
             self.height = max(block.header.height for block in self.pool)
+            self.epoch += any(block.next_validators for block in self.pool)
             self.pool.executed(Height(self.height))
 
     async def wait_executed(self, height: Height) -> Height:
+        self.waited_above.append(height)
         assert self.height > height
         return Height(self.height)
 
@@ -297,6 +301,77 @@ async def test_a_slow_peer_is_left_for_a_faster_one(monkeypatch: pytest.MonkeyPa
     await setting.sync()
     assert setting.proven_heights() == list(range(1, 9))
     assert asked == 1
+
+
+# --- Over several epochs --------------------------------------------------------------------------
+
+
+async def make_epochs() -> Setting:
+    """Return a setting whose source closed epoch 0 with block 4 and is at block 6."""
+    setting = await make_setting(3)
+    setting.source.close_epoch()
+    for _ in range(2):
+        await setting.source.finalize(setting.source.transfer())
+    return setting
+
+
+async def test_each_epoch_is_proven_by_its_own_set() -> None:
+    """Segments stop at boundary blocks, and what follows waits until the boundary is executed."""
+    setting = await make_epochs()
+    await setting.sync()
+    assert setting.proven_heights() == [1, 2, 3, 4, 5, 6]
+    messages = [event.message for event in setting.posted if isinstance(event, Received)]
+    proofs = [cast("CertificateMessage", message).certificates[0] for message in messages]
+    assert [proof.epoch for proof in proofs] == [0, 1]
+    assert 3 in setting.waited_above
+    assert setting.penalties == []
+
+
+async def test_an_answer_ends_with_the_boundary_block() -> None:
+    setting = await make_epochs()
+    answer = setting.peers[HONEST](GetChain(0, 2, 64))
+    assert isinstance(answer, ChainAnswer)
+    assert [decode_block(block).header.height for block in answer.blocks] == [2, 3, 4]
+    assert answer.certificate == setting.source.chain.certificate(Height(4))
+
+
+async def test_a_stretch_beyond_the_boundary_is_refused() -> None:
+    """P9: blocks of the next epoch cannot be proven by this one."""
+    setting = await make_epochs()
+    chain = setting.source.chain
+    blocks = tuple(encode(block) for block in chain.blocks(1, 6))
+    beyond = ChainAnswer(0, blocks, chain.certificate(Height(6)), 6)
+    setting.peers = {LIAR: lambda _: beyond, **setting.peers}
+    await setting.sync()
+    assert setting.penalties == [(LIAR, "bad_answer")]
+    assert setting.proven_heights() == [1, 2, 3, 4, 5, 6]
+
+
+def without_next_set(block: Block) -> Block:
+    return msgspec.structs.replace(block, next_validators=())
+
+
+def with_smaller_set(block: Block) -> Block:
+    return msgspec.structs.replace(block, next_validators=block.next_validators[1:])
+
+
+@pytest.mark.parametrize("edit", [without_next_set, with_smaller_set])
+async def test_another_next_set_than_the_header_names_is_refused(
+    edit: Callable[[Block], Block],
+) -> None:
+    """P9: the set that follows is believed by its hash only."""
+    setting = await make_epochs()
+    honest = setting.peers[HONEST]
+
+    def changed(request: Request) -> Answer | None:
+        answer = honest(request)
+        is_first = isinstance(request, GetChain) and request.first == 1
+        return edited(cast("Any", answer), edit, 3) if is_first else answer
+
+    setting.peers = {LIAR: changed, **setting.peers}
+    await setting.sync()
+    assert setting.penalties == [(LIAR, "bad_answer")]
+    assert setting.proven_heights() == [1, 2, 3, 4, 5, 6]
 
 
 async def test_transactions_of_a_proposal_are_taken_by_hash() -> None:
