@@ -6,6 +6,7 @@ What never changes (messages, headers, configuration) is kept once and named by 
 from __future__ import annotations
 
 import pickle
+import sys
 from enum import Enum
 from io import BytesIO
 from types import CellType, CodeType, FunctionType
@@ -43,19 +44,10 @@ def shared(place: int) -> Any:
     return _SHARED[place]
 
 
-def _function(code: int, names: dict[str, object], cells: tuple[object, ...]) -> FunctionType:
-    closure = tuple(CellType(content) for content in cells)
-    return FunctionType(shared(code), names, "restored", None, closure)
-
-
-def _globals_of(module: str) -> dict[str, object]:
-    import sys
-
-    return vars(sys.modules[module])
-
-
 def _closure(code: int, module: str, cells: tuple[object, ...]) -> FunctionType:
-    return _function(code, _globals_of(module), cells)
+    """Return a function with these contents of its closure."""
+    closure = tuple(CellType(content) for content in cells)
+    return FunctionType(shared(code), vars(sys.modules[module]), "restored", None, closure)
 
 
 class _Pickler(pickle.Pickler):
