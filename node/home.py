@@ -19,6 +19,7 @@ validator's key could sign against what it signed before.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,7 +40,7 @@ from ledger.types import Digest, Epoch
 from ledger.validators import Validator, ValidatorSet
 from mbi.keyfiles import read_key, read_passphrase_file
 from node.block_pool import PoolBlock
-from node.config import NodeConfig
+from node.config import NodeConfig, PeerEntry
 from node.errors import HomeError
 from p2p.config import NetworkConfig, PeerConfig
 from p2p.identity import load_identity
@@ -105,10 +106,7 @@ class OpenHome:
             node_key_path=config.home / NODE_KEY,
             certificate_path=config.home / NODE_CERTIFICATE,
             ca_path=config.home / CA,
-            peers=tuple(
-                PeerConfig(peer.name, PeerId(peer.node_id), peer.host or "", peer.port)
-                for peer in config.p2p.peers
-            ),
+            peers=peer_configs(config.p2p.peers),
             genesis_hash=self.chain_id,
         )
 
@@ -231,6 +229,11 @@ def open_home(config: NodeConfig) -> OpenHome:
     except BaseException:
         store.close()
         raise
+
+
+def peer_configs(entries: Sequence[PeerEntry]) -> tuple[PeerConfig, ...]:
+    """Return configured peers in the form in which the network takes them."""
+    return tuple(PeerConfig(e.name, PeerId(e.node_id), e.host or "", e.port) for e in entries)
 
 
 def new_nonce() -> bytes:

@@ -144,6 +144,7 @@ class ConsensusMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         make = _Family(registry, "consensus")
+        self.epoch = make.gauge("epoch", "Present epoch")
         self.view = make.gauge("view", "Present view")
         self.views = make.counter("views", "Views below final blocks, by how they ended", "reason")
         """Label: ``notarized`` or ``nullified``."""
@@ -156,12 +157,17 @@ class ConsensusMetrics:
             "validators", "Members of the validator set, by state", "state"
         )
         """Label: ``connected`` or ``missing``."""
+        self.members = make.gauge("members", "Members of the validator set, by chamber", "chamber")
+        """Label: ``government`` or ``commercial``."""
+        self.voting = make.gauge("voting", "1 if this node is a member and may vote")
         self.spare_validators = make.gauge(
             "spare_validators",
             "Validators that may still go missing before there is no quorum; negative without one",
         )
         self.missed = make.counter("missed", "Views skipped, by the validator to lead", "validator")
-        self.evidence = make.counter("evidence", "Proven equivocations, by kind", "kind")
+        self.evidence = make.counter(
+            "evidence", "Proven equivocations, by kind of the second vote", "kind"
+        )
         self.halted = make.gauge("halted", "1 if no quorum is connected or voting has stopped")
 
 

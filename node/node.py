@@ -52,6 +52,7 @@ from ledger.votes import Vote
 from node.application import Application, carries_its_payload
 from node.block_pool import BLOCKS_MAX, BlockPool, PoolBlock
 from node.clock import now_ms
+from node.config import PeerEntry
 from node.driver import Driver, Tasks
 from node.epochs import Epochs
 from node.errors import FatalError
@@ -59,7 +60,7 @@ from node.evidence import EvidenceDesk
 from node.executor import Executor
 from node.fetch import Fetcher
 from node.forensics import write_bundle
-from node.home import OpenHome, new_nonce
+from node.home import OpenHome, new_nonce, peer_configs
 from node.intake import Intake, Lookup
 from node.mempool import Mempool
 from node.metrics import Metrics
@@ -112,8 +113,9 @@ class Node:
         self.used = home.used
         self.progress = Progress(home.chain)
         self.participation = ParticipationLog(chain_id, self.epochs.present)
-        self._configured_peers = home.network_config().peers
-        self.network = Network(home.network_config(), self)
+        network_config = home.network_config()
+        self._configured_peers = network_config.peers
+        self.network = Network(network_config, self)
         self._list_members()
         self.intake = Intake(
             chain_id,
@@ -222,6 +224,11 @@ class Node:
         """Return the share of throughput of every organisation."""
         found = (self.home.state.organisation(item.id) for item in self.genesis.organisations)
         return {item.id: item.weight for item in found if item is not None}
+
+    def configure_peers(self, entries: Sequence[PeerEntry]) -> None:
+        """Take over another list of peers; who is on no list any more is disconnected."""
+        self._configured_peers = peer_configs(entries)
+        self._list_members()
 
     def _list_members(self) -> None:
         """Let members of the present set and of scheduled ones connect, whoever is configured."""
@@ -337,9 +344,8 @@ class Node:
             self.executor.enqueue(block, effect.certificate if digest == certified else None)
 
     def report_evidence(self, effect: ReportEvidence) -> None:
-        """Count it, tell everyone, and have it reported on chain."""
+        """Tell everyone, and have it reported on chain."""
         self.evidence.found(effect.first, effect.second, self._place())
-        self.metrics.consensus.evidence.labels(kind=effect.second.kind.name.lower()).inc()
 
     def penalise(self, effect: Penalise) -> None:
         """Count a breach against a peer."""
@@ -450,6 +456,8 @@ class Node:
         return self.validators.size if me is None else me
 
     def _keep_evidence(self, evidence: Evidence) -> None:
+        kind = evidence.second.kind.name.lower()
+        self.metrics.consensus.evidence.labels(kind=kind).inc()
         batch = self.home.store.batch()
         self.home.evidence.add(batch, evidence)
         self._start(evidence, lambda: self.writer.write(batch, sync=False))

@@ -1,6 +1,7 @@
 """The node as an operating-system process: start, signals, orderly end.
 
-SIGTERM and SIGINT stop it within :data:`STOP_SECONDS_MAX`. Anything unexpected in any task ends
+SIGTERM and SIGINT stop it within :data:`STOP_SECONDS_MAX`; SIGHUP makes it read the list of peers
+in its configuration again. Anything unexpected in any task ends
 the process with a non-zero code and a last line that says why; a supervisor starts it again.
 """
 
@@ -25,7 +26,7 @@ from node.api.context import Context
 from node.api.limits import Limits
 from node.api.server import ApiServer
 from node.config import HttpConfig, load_config
-from node.errors import FatalError
+from node.errors import ConfigError, FatalError
 from node.faucet import load_faucet
 from node.home import OpenHome, open_home
 from node.logs import configure_logging
@@ -55,7 +56,7 @@ def run_process(home: Path, environment: Mapping[str, str]) -> int:
     node, view = _build(open_home(config))
     watch_parent = environment.get(EXIT_WITH_PARENT) == "1"
     try:
-        _run_loop(_serve(node, view, watch_parent=watch_parent))
+        _run_loop(_serve(node, view, environment, watch_parent=watch_parent))
     except (Exception, BaseExceptionGroup) as error:
         cause = _root_cause(error)
         if not isinstance(cause, FatalError):
@@ -99,7 +100,20 @@ def loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
-async def _serve(node: Node, view: View, *, watch_parent: bool) -> None:
+def _reload_peers(node: Node, environment: Mapping[str, str]) -> None:
+    """Take over the list of peers as it is in the file now; a wrong file changes nothing."""
+    try:
+        config = load_config(node.home.config.home, environment)
+    except ConfigError as error:
+        log.error("peers_not_reloaded", reason=str(error))
+        return
+    node.configure_peers(config.p2p.peers)
+    log.info("peers_reloaded", peers=len(config.p2p.peers))
+
+
+async def _serve(
+    node: Node, view: View, environment: Mapping[str, str], *, watch_parent: bool
+) -> None:
     metrics = node.metrics
     loop = asyncio.get_running_loop()
     metrics.node.build_info.labels(
@@ -110,6 +124,7 @@ async def _serve(node: Node, view: View, *, watch_parent: bool) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, _reload_peers, node, environment)
     # What is loaded by now stays: the collector need not look at it again.
     gc.collect()
     gc.freeze()

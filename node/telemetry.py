@@ -77,7 +77,13 @@ class Telemetry:
     def _refresh_consensus(self) -> None:
         node, metrics = self._node, self._metrics.consensus
         status = node.driver.engine.status()
+        metrics.epoch.set(status.epoch)
         metrics.view.set(status.view)
+        for chamber in Chamber:
+            size = node.validators.chamber_mask(chamber).bit_count()
+            metrics.members.labels(chamber.name.lower()).set(size)
+        is_silent = status.me is None or status.quarantined or status.halted is not None
+        metrics.voting.set(int(not is_silent))
         metrics.validators.labels("connected").set(len(status.connected))
         metrics.validators.labels("missing").set(len(status.missing))
         metrics.spare_validators.set(spare_validators(node.validators, status.connected))
