@@ -6,7 +6,7 @@ import pytest
 
 from tests.simulation import puppets
 from tests.simulation.forgery import FORGERIES
-from tests.simulation.test_scenarios import Story, calm
+from tests.simulation.stories import Story, calm
 
 
 @pytest.mark.parametrize("name", sorted(FORGERIES))

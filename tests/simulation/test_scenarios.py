@@ -2,96 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from consensus.types import SKIPS_MAX, CertificateMessage, Proposal
-from consensus.validity import EXECUTION_LAG_MAX
-from ledger.types import Epoch, Era, View
+from consensus.validity import EXECUTION_LAG_MAX, is_boundary
+from ledger.types import Digest, Epoch, Era
 from ledger.votes import Round, Vote, VoteKind
 from storage.schema import VOTE, round_key
-from tests.simulation.options import Options, expand
-from tests.simulation.workload import Workload
-from tests.simulation.world import World
+from tests.simulation.faults import quarantine
+from tests.simulation.stories import Story, calm
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-
-    from ledger.types import Digest
     from p2p.messages import Message
-    from tests.simulation.process import Process
 
 HOUR_MS = 3_600_000
-
-
-def calm(**changes: object) -> Options:
-    """Return the options of a network of 2+2 without any fault."""
-    options = replace(
-        expand(0),
-        government=2,
-        commercial=2,
-        observers=0,
-        byzantine=(),
-        whole_chamber=False,
-        joiners=(),
-        chamber_stops="",
-        change_every_ms=0,
-        evidence=False,
-        disk_loss="",
-        verification_ms=0,
-        execution_ms=0,
-        real_signatures=False,
-        delay_ms=10,
-        spread_ms=5,
-        loss_percent=0,
-        duplicate_percent=0,
-        idle_ms=None,
-    )
-    return replace(options, **changes)  # type: ignore[arg-type]
-
-
-class Story:
-    """A world whose faults are told one by one."""
-
-    def __init__(self, options: Options | None = None) -> None:
-        self.world = World(options or calm())
-        self.clients = Workload(self.world)
-        self.world.start()
-
-    def wait(self, duration_ms: int) -> None:
-        self.world.timeline.run_until(self.world.timeline.now_ms + duration_ms)
-
-    def leader(self, view: View) -> int:
-        """Return the node that leads a view of the first epoch."""
-        return self.world.leader((0, 0), view)
-
-    def process(self, index: int) -> Process:
-        process = self.world.nodes[index].process
-        assert process is not None
-        return process
-
-    def wait_final(
-        self, transaction: Digest, limit_ms: int, nodes: Iterable[int] = range(4)
-    ) -> int:
-        """Wait until nodes have executed a transaction; return how long that took."""
-        begun_ms = self.world.timeline.now_ms
-
-        def is_final() -> bool:
-            return all(self.process(i).ledger.has_executed(transaction) for i in nodes)
-
-        assert self.world.timeline.run_until(begun_ms + limit_ms, is_final), "not final in time"
-        return self.world.timeline.now_ms - begun_ms
-
-    def drop(self, is_dropped: Callable[[int, Message], bool] | None) -> None:
-        """Lose all messages (by target) for which the condition holds; None: no more."""
-        for node in self.world.nodes.values():
-            node.filter = (
-                None
-                if is_dropped is None
-                else lambda target, message: None if is_dropped(target, message) else message
-            )
+DAY_MS = 24 * HOUR_MS
 
 
 @pytest.mark.parametrize("idle_ms", [None, 30_000])
@@ -241,3 +168,113 @@ def test_node_that_missed_more_nullifications_than_a_proposal_carries_asks_for_t
     story.world.net.heal(range(4), 20)
     story.world.reconnect_all()
     story.wait_final(story.clients.submit(1), 60_000, (1, 2, 3))
+
+
+def test_certificate_that_one_node_formed_reaches_the_others_before_any_retry() -> None:
+    """CONSENSUS 5 #3, RE1: votes that only one node has seen do not cost the others a second."""
+    story = Story()
+    story.wait_final(story.clients.submit(0), 1_000)
+
+    def is_kept_from_others(target: int, message: Message) -> bool:
+        return isinstance(message, Vote) and target != 0
+
+    story.drop(is_kept_from_others)
+    took_ms = story.wait_final(story.clients.submit(1), 10_000)
+    assert took_ms < story.world.timing.retry_ms
+
+
+def test_observer_that_missed_the_end_is_helped_by_idle_validators() -> None:
+    """CONSENSUS 5 #12, AN1: it casts no votes, so only its status can tell what it lacks."""
+    story = Story(calm(observers=1))
+
+    def is_lost(target: int, message: Message) -> bool:
+        is_end = isinstance(message, Vote) and message.kind is VoteKind.FINALIZE
+        return target == 4 and (is_end or isinstance(message, CertificateMessage | Proposal))
+
+    story.wait_final(story.clients.submit(0), 1_000, range(5))
+    story.drop(is_lost)
+    transaction = story.clients.submit(0)
+    story.wait(5_000)
+    assert not story.process(4).ledger.has_executed(transaction)
+    story.drop(None)
+    story.wait_final(transaction, 10_000, range(5))
+
+
+def test_quarantine_lasts_until_a_quorum_has_answered() -> None:
+    """C3, CONSENSUS 3.13: one answer may come from a node that is itself far behind."""
+    story = Story()
+    story.wait_final(story.clients.submit(0), 1_000)
+    node = story.world.nodes[3]
+    story.world.crash(node, "and loses its disk")
+    node.disk.wipe()
+    quarantine(node)
+    for other in (1, 2):
+        story.world.set_connected(3, other, connected=False)
+    story.world.restart(node)
+    story.wait(3_000)
+    assert story.process(3).replica.status().quarantined
+    story.world.reconnect_all()
+    story.wait(3_000)
+    assert not story.process(3).replica.status().quarantined
+
+
+def test_straggler_learns_at_once_how_its_epoch_ended() -> None:
+    """CONSENSUS 5 #43, EP6: one word to any node is answered with the closing certificate."""
+    story = Story(calm(government=3, commercial=2))
+    straggler, others = 4, range(4)
+    story.wait_final(story.clients.submit(0), 1_000, range(5))
+    story.propose_removal(story.world.universe.validators[2].name, range(5))
+    for other in others:
+        story.world.set_connected(straggler, other, connected=False)
+    story.world.net.isolate(straggler)
+    story.wait_epoch(1, 10_000, others)
+    story.wait(20_000)
+    assert story.process(straggler).replica.epoch == 0
+    story.world.net.heal([straggler, 0], 20)
+    story.world.set_connected(straggler, 0, connected=True)
+    assert story.wait_epoch(1, 10_000, [straggler]) < story.world.timing.retry_ms
+
+
+def test_boundary_block_that_misses_its_view_is_proposed_again() -> None:
+    """CONSENSUS 3.14: the same block, in later views, until it is final; then the next epoch."""
+    story = Story(calm(government=3, commercial=2))
+    headers = story.world.checker.knowledge.headers
+    repeated: set[Digest] = set()
+
+    def is_lost(_: int, message: Message) -> bool:
+        if isinstance(message, Proposal) and message.view > message.header.view:
+            repeated.add(Digest(message.value.block_hash))
+        if not isinstance(message, Vote) or message.kind is not VoteKind.FINALIZE:
+            return False
+        return is_boundary(headers[Digest(message.value.block_hash)])
+
+    story.drop(is_lost)
+    story.propose_removal(story.world.universe.validators[2].name, range(5))
+    story.wait(12_000)
+    assert {story.process(index).replica.epoch for index in range(5)} == {0}
+    assert len(repeated) == 1
+    story.drop(None)
+    story.wait_epoch(1, 20_000, range(5))
+    story.wait_final(story.clients.submit(0), 10_000, range(5))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("letter", ["g", "c"])
+def test_chamber_down_for_a_day_halts_the_chain_and_returns_without_a_fork(letter: str) -> None:
+    """C14: 24 virtual hours, then the first new transaction is final within 5 s of the return."""
+    story = Story(calm(government=3, commercial=3))
+    story.wait_final(story.clients.submit(0), 1_000, range(6))
+    down = [story.world.nodes[i] for name, i in story.world.names.items() if name[0] == letter]
+    up = [index for index in range(6) if story.world.nodes[index] not in down]
+    for node in down:
+        story.world.crash(node, "with its chamber")
+    story.clients.submit(up[0])
+    story.wait(10_000)
+    height = len(story.world.checker.knowledge.chain)
+    story.world.timeline.events_max = 40_000_000
+    story.wait(DAY_MS)
+    assert len(story.world.checker.knowledge.chain) == height
+    for node in down:
+        story.world.restart(node)
+    assert story.wait_final(story.clients.submit(up[0]), 30_000, range(6)) < 5_000

@@ -27,6 +27,7 @@ class Timeline:
     def __init__(self) -> None:
         self.now_ms = 0
         self.events_run = 0
+        self.events_max = EVENTS_MAX
         self._sequence = 0
         # Any: the arguments belong to the action scheduled beside them.
         self._heap: list[tuple[int, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -47,8 +48,8 @@ class Timeline:
         while heap and heap[0][0] <= end_ms:
             self.now_ms, _, action, arguments = heappop(heap)
             self.events_run += 1
-            if self.events_run > EVENTS_MAX:
-                raise EventStorm(f"more than {EVENTS_MAX} events by {self.now_ms} ms")
+            if self.events_run > self.events_max:
+                raise EventStorm(f"more than {self.events_max} events by {self.now_ms} ms")
             action(*arguments)
             if done is not None and done():
                 return True

@@ -17,6 +17,7 @@ their own arithmetic (:mod:`tests.simulation.invariants.registry`).
     I11  an idle chain is silent
     I12  a light client accepts the finalised chain from genesis on, and nothing else
     V    an honest validator notarizes no block that breaks a rule
+    V5   a header names the next set exactly where the schedule demands it
     ACK  a transaction reported final is in the chain of every node
     H    no node halts while the safety condition S holds
     LIVE after healing, every node of the core finalises a new transaction in bounded time

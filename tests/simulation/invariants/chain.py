@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ledger.types import ZERO_DIGEST
+from ledger.validators import ValidatorSet
 from ledger.votes import VoteKind
 from tests.simulation.invariants.knowledge import Roots
 from tests.simulation.invariants.registry import Violation
@@ -14,7 +16,6 @@ if TYPE_CHECKING:
     from ledger.block import Header
     from ledger.transition import BlockOutcome
     from ledger.types import Digest
-    from ledger.validators import ValidatorSet
     from node.block_pool import PoolBlock
     from tests.simulation.invariants.knowledge import Knowledge
     from tests.simulation.invariants.registry import EpochKey
@@ -97,6 +98,36 @@ class I7EqualResults:
             raise Violation(
                 "I7", f"header {header.height} certifies a false root of {header.executed_height}"
             )
+
+
+class V5BoundaryRule:
+    """A header names the next set exactly where the schedule demands it.
+
+    That is the latest set scheduled above the height that the epoch's base certifies, and not above
+    the height that the header certifies; computed here from the outcomes of execution alone.
+    """
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+        self._scheduled: list[tuple[int, Digest]] = []
+        self._checked = 0
+
+    def on_executed(self, node: Node, block: PoolBlock, outcome: BlockOutcome) -> None:
+        """Check each height once, when the first node has executed it."""
+        header = block.header
+        if header.height <= self._checked:
+            return
+        self._checked = header.height
+        base = self._knowledge.headers[self._knowledge.bases[header.era, header.epoch]]
+        expected = ZERO_DIGEST
+        for height, digest in self._scheduled:
+            if base.executed_height < height <= header.executed_height:
+                expected = digest
+        if header.next_validator_set_hash != expected:
+            raise Violation("V5", f"block {header.height} names another next set than is due")
+        if outcome.schedule is not None:
+            height, members = outcome.schedule
+            self._scheduled.append((height, ValidatorSet(members).hash))
 
 
 class I8NoWayBack:

@@ -11,6 +11,7 @@ from tests.simulation.invariants.chain import (
     I1OneChain,
     I7EqualResults,
     I8NoWayBack,
+    V5BoundaryRule,
 )
 from tests.simulation.invariants.conduct import (
     HNobodyHalts,
@@ -63,6 +64,7 @@ class Checker:
             I6Ancestry(knowledge),
         )
         self.results = I7EqualResults(knowledge)
+        self.boundaries = V5BoundaryRule(knowledge)
         self.no_way_back = I8NoWayBack(knowledge)
         self.accusations = I9NoFalseAccusation(knowledge)
         self.memory = I10BoundedMemory(knowledge)
@@ -130,6 +132,7 @@ class Checker:
         """A block is executed and synced; clients hear of it."""
         self.one_chain.on_executed(node, block)
         self.results.on_executed(node, block, outcome)
+        self.boundaries.on_executed(node, block, outcome)
         self.no_way_back.on_executed(node, block)
         self.acknowledged.on_executed(block)
         self.accusations.on_executed(outcome)
