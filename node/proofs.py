@@ -24,9 +24,6 @@ from storage.chain_store import ChainStore, ExecutedBlock
 CERTIFIED_HEADERS_MAX: Final = 256
 """Certified headers looked at; the first or second one nearly always covers the block."""
 
-SAME_STATE_MAX: Final = 64
-"""Heights searched downwards for one with the same state that a header covers already."""
-
 
 class KeyProof(NamedTuple):
     """What the state holds under a key now; provable once a header covers the height."""
@@ -98,24 +95,12 @@ class Prover:
 
     def key_file(self, state: State, found: KeyProof) -> bytes | None:
         """Return the proof file of what the state held under a key."""
-        height = found.height
-        for _ in range(SAME_STATE_MAX):
-            executed = self._chain.executed(height)
-            if executed is None or executed.state_root != found.state_root:
-                return None
-            covering = self._covering(height, newest=True)
-            if covering is not None:
-                claim = StateClaim(
-                    found.key,
-                    found.proof,
-                    found.state_root,
-                    Digest(executed.receipts_root),
-                )
-                return self._file(state, executed, covering, claim)
-            if height == 0:
-                return None
-            height = Height(height - 1)
-        return None
+        executed = self._chain.executed(found.height)
+        covering = self._covering(found.height, newest=True)
+        if executed is None or covering is None:
+            return None
+        claim = StateClaim(found.key, found.proof, found.state_root, Digest(executed.receipts_root))
+        return self._file(state, executed, covering, claim)
 
     def openings(self) -> list[Opening]:
         """Return the block that opened each epoch up to now, genesis first."""
