@@ -55,6 +55,9 @@ class Result:
     healed_ms: int | None = None
     """Virtual time from healing to finality on all nodes of the core."""
     evidence: int = 0
+    """Proofs that nodes reported."""
+    convicted: int = 0
+    """Proofs recorded on chain, over all nodes."""
     faults: Counter[str] = field(default_factory=Counter)
     coverage: Counter[str] = field(default_factory=Counter)
     """Rare paths that were taken: a path that no seed takes is not tested."""
@@ -92,6 +95,7 @@ def run(
     result.views = checker.highest_view
     result.transactions = len(knowledge.acknowledged)
     result.evidence = checker.accusations.reported
+    result.convicted = checker.accusations.convicted
     result.faults = world.faults + world.net.faults
     result.coverage = world.coverage
     world.trace.record(f"end {result.invariant} height {result.height}")

@@ -12,6 +12,8 @@ from tests.simulation.__main__ import main
 from tests.simulation.simulation import Result
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.simulation.options import Options
 
 
@@ -43,10 +45,16 @@ def test_command_exits_with_1_and_names_the_failed_seed(capsys: pytest.CaptureFi
     assert summary["failed"] == [11]
     assert summary["seeds"] == 3
     assert summary["virtual_hours"] == 2
+    assert summary["failure_rate_below"] is None
     assert "replay" in printed.err
 
 
 @pytest.mark.usefixtures("failing_seed")
-def test_command_exits_with_0_if_all_seeds_hold(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["--seeds", "0..5"]) == 0
-    assert json.loads(capsys.readouterr().out)["healing_ms"]["worst"] == 4
+def test_command_exits_with_0_if_all_seeds_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--seeds", "0..5", "--out", str(tmp_path / "summary.json")]) == 0
+    summary = json.loads(capsys.readouterr().out)
+    assert summary["healing_ms"]["worst"] == 4
+    assert summary["failure_rate_below"] == 3 / 5
+    assert json.loads((tmp_path / "summary.json").read_text()) == summary

@@ -1,14 +1,9 @@
-"""Engines with one defence removed: the simulator must notice each of them.
-
-A simulator that finds nothing proves little until it has found bugs that are known to be there.
-Every mutant patches the production code inside a context and names the invariants that it must
-break, and how many seeds that may take. Patches live here, never in the code that they break.
-"""
+"""Mutants of single votes, quorums and what is believed of others."""
 
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
@@ -18,14 +13,14 @@ from consensus.effects import Persist
 from consensus.engine import Engine
 from consensus.guard import Guard
 from consensus.outbox import Outbox
-from consensus.pacing import Pacing
 from consensus.tally import Tally
 from consensus.types import Certificate
 from ledger.validators import ValidatorSet
 from ledger.votes import VoteKind
+from tests.simulation.mutants.mutant import Mutant
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from contextlib import AbstractContextManager
 
     from consensus.config import Restored
@@ -33,20 +28,6 @@ if TYPE_CHECKING:
     from ledger.types import View
     from ledger.votes import Value
     from tests.simulation.options import Options
-
-
-@dataclass(frozen=True, slots=True)
-class Mutant:
-    """One removed defence."""
-
-    name: str
-    breaks: frozenset[str]
-    """Invariants of which one must be reported."""
-    patched: Callable[[], AbstractContextManager[object]]
-    seeds_max: int = 20
-    """Fitting seeds within which it must be found."""
-    fits: Callable[[Options], bool] = lambda options: not options.real_signatures
-    """Which seeds can show it."""
 
 
 # --- voting ---------------------------------------------------------------------------------------
@@ -192,80 +173,68 @@ def _views_ahead_unlimited() -> Iterator[None]:
         yield
 
 
-# --- liveness -------------------------------------------------------------------------------------
-
-
-def _no_repetition() -> AbstractContextManager[object]:
-    """What was lost once is lost for ever (CONSENSUS 5 #12, C15)."""
-    return patch.object(Pacing, "_retry", lambda self: None)
+def _flooded(options: Options) -> bool:
+    return "flooder" in str(options.byzantine) and options.safety_ms >= 6_000
 
 
 MUTANTS: Final = (
-    Mutant("guard without nullified", frozenset({"I3", "I2", "I1"}), _guard_without_nullified, 40),
-    Mutant("votes not persisted", frozenset({"I4"}), _votes_not_persisted, 3),
+    Mutant("guard without nullified", _guard_without_nullified, frozenset({"I3", "I2", "I1"}), 200),
+    Mutant("votes not persisted", _votes_not_persisted, frozenset({"I4"})),
     Mutant(
         "own votes not tallied after restart",
-        frozenset({"LIVE"}),
         _own_votes_not_tallied_after_restart,
-        120,
+        frozenset({"LIVE"}),
+        400,
         lambda options: options.crash_all and options.crash_every_ms > 0,
     ),
     Mutant(
+        "no quarantine after loss of the disk",
+        _no_quarantine,
+        frozenset({"I3", "H"}),
+        100,
+        lambda options: options.disk_loss != "",
+    ),
+    Mutant(
         "quorum of at least two thirds",
-        frozenset({"I2"}),
         _quorum_of_at_least_two_thirds,
-        10,
+        frozenset({"I2"}),
+        40,
         lambda options: (options.government + options.commercial) % 3 == 0,
     ),
     Mutant(
         "chambers only for finalize",
-        frozenset({"I2"}),
         _chambers_only_for_finalize,
-        20,
+        frozenset({"I2"}),
+        80,
         lambda options: options.commercial > 2,
     ),
     Mutant(
         "signatures unchecked",
-        frozenset({"I2", "I9", "I3", "H"}),
         _signatures_unchecked,
-        20,
+        frozenset({"I2", "I9", "I3", "H"}),
+        40,
         lambda options: "liar" in str(options.byzantine),
     ),
     Mutant(
         "certificates unchecked",
-        frozenset({"I2", "H", "CRASH"}),
         _certificates_unchecked,
-        20,
+        frozenset({"I2", "H", "CRASH"}),
+        40,
         lambda options: "liar" in str(options.byzantine),
     ),
     Mutant(
         "headers unchecked",
-        frozenset({"V", "I7", "I8", "CRASH"}),
         _headers_unchecked,
-        20,
+        frozenset({"V", "I7", "I8", "CRASH"}),
+        40,
         lambda options: "forger" in str(options.byzantine),
     ),
     Mutant(
         "skips unchecked",
-        frozenset({"I6", "I1", "H"}),
         _skips_unchecked,
-        30,
+        frozenset({"I6", "I1", "H"}),
+        80,
         lambda options: "forger" in str(options.byzantine),
     ),
-    Mutant(
-        "no quarantine after loss of the disk",
-        frozenset({"I3", "H"}),
-        _no_quarantine,
-        40,
-        lambda options: options.disk_loss != "",
-    ),
-    Mutant(
-        "views ahead unlimited",
-        frozenset({"I10"}),
-        _views_ahead_unlimited,
-        5,
-        lambda options: "flooder" in str(options.byzantine) and options.safety_ms == 30_000,
-    ),
-    Mutant("nothing repeated", frozenset({"LIVE"}), _no_repetition, 20),
+    Mutant("views ahead unlimited", _views_ahead_unlimited, frozenset({"I10"}), 10, _flooded),
 )
-"""All mutants; the test expects each to be found."""
