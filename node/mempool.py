@@ -14,6 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
+from ledger.errors import TooLarge
+from ledger.records import Parameters
 from ledger.transaction import DecodedTransaction
 from ledger.types import Digest, TimeMs
 from node.errors import SubmissionRefused
@@ -247,6 +249,16 @@ class Mempool:
                 self.note(entry.transaction.id, Dropped("expired", "expired", detail, now_ms))
                 count += 1
         return count
+
+    def enforce(self, parameters: Parameters, now_ms: TimeMs) -> None:
+        """Drop what no block may hold under new parameters, or it would be proposed in vain."""
+        size_max = min(parameters.transaction_bytes_max, parameters.block_bytes_max)
+        for wire_hash, entry in list(self._by_hash.items()):
+            size = len(entry.transaction.wire)
+            if size > size_max:
+                self.remove(wire_hash)
+                detail = f"expected at most {size_max} bytes since the limits changed, got {size}"
+                self.note(entry.transaction.id, Dropped("rejected", TooLarge.code, detail, now_ms))
 
     def note(self, transaction_id: Digest, outcome: Dropped) -> None:
         """Remember why a transaction was dropped or refused."""

@@ -207,6 +207,7 @@ class Node:
         """Begin the epoch that a durable boundary block has opened."""
         epoch = self.epochs.present
         self.participation.enter(epoch)
+        self.mempool.enforce(self.home.state.parameters, now_ms())
         config = self._engine_config()
         restored = Restored(
             finalized=epoch.base, sign_floor=self.home.votes.sign_floor(), nonce=new_nonce()

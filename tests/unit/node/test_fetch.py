@@ -101,7 +101,7 @@ class Setting:
         """Execute a stretch as soon as its finalization is there, as a node would."""
         self.posted.append(event)
         if isinstance(event, Received):
-            self.height = max(block.header.height for block in self.pool)
+            self.height = max([self.height, *(block.header.height for block in self.pool)])
             self.epoch += any(block.next_validators for block in self.pool)
             self.pool.executed(Height(self.height))
 
@@ -325,6 +325,23 @@ async def test_each_epoch_is_proven_by_its_own_set() -> None:
     assert [proof.epoch for proof in proofs] == [0, 1]
     assert 3 in setting.waited_above
     assert setting.penalties == []
+
+
+async def test_what_became_final_meanwhile_is_held_against_nobody() -> None:
+    """The epoch may be over by the time the answer comes; its set is not the present one."""
+    setting = await make_epochs()
+    honest = setting.peers[HONEST]
+
+    def late(request: Request) -> Answer | None:
+        answer = honest(request)
+        if setting.height == 0:
+            setting.height, setting.epoch = 4, 1
+        return answer
+
+    setting.peers = {HONEST: late}
+    await setting.sync()
+    assert setting.penalties == []
+    assert setting.proven_heights() == [5, 6]
 
 
 async def test_an_answer_ends_with_the_boundary_block() -> None:

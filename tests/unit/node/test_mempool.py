@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from ledger.genesis import DEFAULT_PARAMETERS
 from ledger.operations.assets import Transfer
 from ledger.transaction import DecodedTransaction
 from ledger.types import Amount, TimeMs
@@ -184,3 +186,29 @@ def test_the_oldest_outcomes_are_forgotten_first(
     for transaction_id in ids:
         pool.note(transaction_id, module.Dropped("rejected", "mempool_full", "", NOW))
     assert [pool.outcome(transaction_id) is None for transaction_id in ids] == [True, False, False]
+
+
+def test_new_limits_drop_what_no_block_may_hold_and_say_why(chain: Chain) -> None:
+    """A proposal with it would be refused by everyone, for as long as it waits."""
+    pool = Mempool({})
+    operation = Transfer(None, address("bob"), MYR, Amount(1))
+    small, large = make(chain), chain.transaction("alice", *[operation] * 9, valid_until=NOW + 9)
+    for transaction in (small, large):
+        pool.add(transaction, "bank", NOW)
+    limits = msgspec.structs.replace(DEFAULT_PARAMETERS, transaction_bytes_max=len(small.wire))
+    pool.enforce(limits, NOW)
+    assert [entry.transaction for entry in pool.entries()] == [small]
+    dropped = pool.outcome(large.id)
+    assert dropped is not None
+    assert (dropped.stage, dropped.code) == ("rejected", "too_large")
+
+
+def test_new_weights_change_the_share_of_a_block(chain: Chain) -> None:
+    pool = Mempool({"bank": 1, "shop": 1})
+    for _ in range(module.TURN_TRANSACTIONS * 4):
+        pool.add(make(chain), "bank", NOW)
+        pool.add(make(chain, "bob"), "shop", NOW)
+    pool.set_weights({"bank": 3, "shop": 1})
+    chosen = pool.select(module.TURN_TRANSACTIONS * 4, 10**6, [])
+    senders = [transaction.transaction.sender for transaction in chosen]
+    assert senders.count(address("alice")) == 3 * senders.count(address("bob"))
