@@ -84,8 +84,8 @@ API_KINDS: Final = (
         "not_provable_yet",
         404,
         "No proof yet",
-        "The transaction is final, but no certified header covers its result yet. Ask again after "
-        "the next block; on an idle network a seal block follows within seconds.",
+        "What was asked for is final, but no certified header covers the result yet. Ask again "
+        "after the next block; on an idle network a seal block follows within seconds.",
     ),
     ProblemKind(
         "method_not_allowed",
