@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,7 @@ import pytest
 
 from tests.cluster.cluster import READY_S, Cluster, Node, free_port
 from tests.cluster.governance import epoch, wait_members
+from tests.cluster.peers import connected, keep_peers
 from tests.cluster.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -61,21 +61,12 @@ class Twins:
 
     def is_twin_connected(self) -> bool:
         """Tell whether the copy has met all that it may meet."""
-        peers = self.twin.api.get("/v1/peers")["items"]
-        return {peer["name"] for peer in peers if peer["connected"]} == set(BESIDE_TWIN)
+        return connected(self.twin) == set(BESIDE_TWIN)
 
     @property
     def both(self) -> list[Node]:
         """The two processes."""
         return [self.original, self.twin]
-
-
-def keep_peers(node: Node, names: set[str]) -> None:
-    """Make a node dial only these peers."""
-    path = node.home / "config.toml"
-    head, *peers = re.split(r"(?=^\[\[p2p\.peers\]\]$)", path.read_text(), flags=re.MULTILINE)
-    kept = [peer for peer in peers if any(f'name = "{name}"' in peer for name in names)]
-    path.write_text(head + "".join(kept))
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -23,6 +24,7 @@ from tests.cluster.governance import (
     wait_members,
 )
 from tests.cluster.load import Load
+from tests.cluster.peers import connected, keep_peers
 from tests.cluster.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -34,6 +36,7 @@ RATE: Final = 100
 FIRST: Final = ("com-1", "com-2", "gov-1", "gov-2")
 JOINERS: Final = (("obs-1", "gov-1"), ("obs-2", "com-1"), ("obs-3", "gov-2"))
 """Observers, and the organisation for which each becomes a validator."""
+DROPPED_S: Final = 5.0
 PRESENCE_ROUNDS: Final = 4
 """A member of a set of n that was not seen for 4 n heights counts as absent."""
 
@@ -160,3 +163,50 @@ def test_a_joiner_that_was_never_ready_is_refused(network: Cluster, government: 
     wait_until("the proposal is refused", EPOCH_S, is_refused)
     wait_members(network.nodes, FIRST)
     assert epoch(node) == before
+
+
+def test_a_validator_killed_around_boundaries_comes_back(
+    network: Cluster, government: Government
+) -> None:
+    """C19: killed before a boundary block, which it misses, and when an epoch has just begun."""
+    victim, joiner = network.node("com-2"), network.node("obs-1")
+    began = epoch(victim)
+    with Load(network, RATE).running() as load:
+        government.admit(joiner, "gov-1")
+        restart(victim)
+        wait_members(network.nodes, (*FIRST, joiner.name))
+        government.dismiss(joiner.name)
+        wait_members([joiner], FIRST)
+        restart(victim)
+        network.wait_at_head(victim)
+        assert epoch(victim) == began + 2
+        assert victim.api.status()["role"] == "validator"
+    network.assert_equal_chains()
+    network.assert_on_every_node(load.finalized)
+
+
+def restart(node: Node) -> None:
+    """Kill a node and start it again."""
+    node.kill()
+    node.start()
+
+
+def test_a_peer_off_the_list_is_dropped_without_a_restart(
+    network: Cluster, government: Government
+) -> None:
+    """P3: gone within 5 s of SIGHUP, refused afterwards, back when it is back on the list.
+
+    A member of the set stays connected although it is on no list: the chain has admitted it.
+    """
+    node = network.node("gov-1")
+    everyone = {other.name for other in network.others(node)}
+    wait_until("a full mesh", EPOCH_S, lambda: connected(node) == everyone)
+    before = keep_peers(node, everyone - {"obs-3", "com-2"})
+    node.signal(signal.SIGHUP)
+    began = time.monotonic()
+    wait_until("obs-3 is dropped", DROPPED_S, lambda: "obs-3" not in connected(node))
+    assert time.monotonic() - began < DROPPED_S
+    wait_until("nobody else is", EPOCH_S, lambda: connected(node) == everyone - {"obs-3"})
+    (node.home / "config.toml").write_text(before)
+    node.signal(signal.SIGHUP)
+    wait_until("obs-3 is back", EPOCH_S, lambda: connected(node) == everyone)
