@@ -114,6 +114,7 @@ def _run_phases(world: World, result: Result) -> None:
     world.start()
     world.timeline.run_until(world.options.safety_ms)
     workload.is_over = governance.is_over = True
+    _check_light(world)
     for node in world.nodes.values():
         world.checker.memory.check(node)
     if world.options.whole_chamber:
@@ -123,6 +124,7 @@ def _run_phases(world: World, result: Result) -> None:
     _demand_progress(world, workload, faults.core)
     result.healed_ms = world.timeline.now_ms - healed_at_ms
     _check_acknowledged(world, faults.core)
+    _check_light(world)
     if not world.byzantine and len(faults.core) == len(world.nodes):
         _demand_silence(world)
 
@@ -160,6 +162,17 @@ def _describe(world: World, index: int) -> str:
 def _has_executed(world: World, index: int, transaction: Digest) -> bool:
     process = world.nodes[index].process
     return process is not None and process.is_alive and process.ledger.has_executed(transaction)
+
+
+def _check_light(world: World) -> None:
+    """I12: a light client follows what the most advanced honest node has stored."""
+    up = [n.process for n in world.nodes.values() if n.process is not None and n.process.is_booted]
+    alive = [process for process in up if process.is_alive]
+    if alive:
+        best = max(alive, key=lambda process: process.ledger.durable_height)
+        best.guarded(world.checker.light.check, best)
+    world.coverage["light client accepted"] = world.checker.light.accepted
+    world.coverage["light client refused"] = world.checker.light.refused
 
 
 def _check_acknowledged(world: World, core: tuple[int, ...]) -> None:

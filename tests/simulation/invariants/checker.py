@@ -20,6 +20,7 @@ from tests.simulation.invariants.conduct import (
     I11IdleIsSilent,
 )
 from tests.simulation.invariants.knowledge import Knowledge
+from tests.simulation.invariants.light import I12LightClient
 from tests.simulation.invariants.votes import (
     I2TrueCertificates,
     I3NoConflictingVotes,
@@ -71,6 +72,7 @@ class Checker:
         self.silence = I11IdleIsSilent(knowledge)
         self.halts = HNobodyHalts(knowledge)
         self.acknowledged = AckNothingLost(knowledge)
+        self.light = I12LightClient(knowledge)
 
     def on_block(self, header: Header) -> None:
         """A node built a block."""

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 from unittest.mock import patch
 
 from consensus.catchup import CatchUp
-from consensus.core import Core
 from consensus.deciding import Deciding
 from consensus.pacing import Pacing
 from consensus.quarantine import Quarantine
-from ledger.votes import Vote, VoteKind
+from ledger.votes import VoteKind
 from tests.simulation import test_scenarios as stories
 from tests.simulation.mutants.mutant import Mutant
 
@@ -18,24 +17,12 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from consensus.core import TakeCertificate
-    from consensus.types import Proposal
     from ledger.types import View
 
 
 def _no_repetition() -> AbstractContextManager[object]:
     """What was lost once is lost for ever (CONSENSUS 5 #12, C15)."""
     return patch.object(Pacing, "_retry", lambda self: None)
-
-
-def _no_finalize_repeated() -> AbstractContextManager[object]:
-    """FINALIZE votes are sent once (CONSENSUS 6.4)."""
-    own_messages = Core.own_messages
-
-    def without_finalize(self: Core, finalize_votes_max: int) -> list[Proposal | Vote]:
-        found = own_messages(self, finalize_votes_max)
-        return [m for m in found if not isinstance(m, Vote) or m.kind is not VoteKind.FINALIZE]
-
-    return patch.object(Core, "own_messages", without_finalize)
 
 
 def _no_relay() -> AbstractContextManager[object]:
@@ -88,11 +75,6 @@ def _by_story(name: str, patched: Any, story: Any) -> Mutant:
 
 MUTANTS: Final = (
     Mutant("nothing repeated", _no_repetition, frozenset({"LIVE"}), 40),
-    _by_story(
-        "no finalize vote repeated",
-        _no_finalize_repeated,
-        stories.test_node_that_misses_every_finalization_is_final_on_an_idle_chain,
-    ),
     _by_story(
         "no relay",
         _no_relay,
