@@ -10,6 +10,7 @@ from typing import Final
 
 from ledger.errors import InvariantViolation
 from tests.twins.scenarios import ROUNDS, Enumeration, Scenario
+from tests.twins.snapshot import forget_all
 from tests.twins.world import Config, Group, States, Violation, World
 
 HEAL_EVERY: Final = 307
@@ -143,8 +144,12 @@ class Player:
 
 
 def play_range(numbers: range, enumeration: Enumeration | None = None) -> Summary:
-    """Play scenarios one after another, by default of all configurations."""
+    """Play scenarios one after another, by default of all configurations.
+
+    Worlds made before cannot be used any more.
+    """
     gc.set_threshold(COLLECT_AFTER)
+    forget_all()
     summary, player = Summary(), Player(enumeration or Enumeration())
     for number in numbers:
         player.play(number, summary)

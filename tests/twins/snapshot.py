@@ -39,6 +39,13 @@ def intern(message: Struct) -> int:
     return place
 
 
+def forget_all() -> None:
+    """Keep nothing any more, which bounds memory; what was frozen before is lost."""
+    _SHARED.clear()
+    _PLACES.clear()
+    _EQUALS.clear()
+
+
 def shared(place: int) -> Any:
     """Return what is kept under a number."""
     return _SHARED[place]
