@@ -16,7 +16,7 @@ from ledger.types import Epoch
 from ledger.votes import Vote
 from node.epochs import Epochs
 from node.evidence import AGAIN_S, EvidenceDesk
-from p2p.messages import EvidenceMessage
+from p2p.messages import EvidenceMessage, decode_message, encode_message
 from storage.evidence_store import Evidence, EvidenceStore
 from storage.memory import MemoryStore
 from storage.schedule_store import ScheduleStore
@@ -109,6 +109,20 @@ def test_an_epoch_that_has_not_begun_here_is_no_fault_of_the_peer() -> None:
     office = Office()
     first, second = office.votes
     office.receive(changed(first, epoch=Epoch(1)), changed(second, epoch=Epoch(1)))
+    assert (office.kept, office.penalties) == ([], [])
+
+
+@pytest.mark.parametrize("epoch", [-1, -(2**63), 2**64 - 1])
+def test_an_epoch_that_no_chain_has_stops_no_node(epoch: int) -> None:
+    """C5: any integer decodes; one message of 400 bytes must not end the process."""
+    office = Office()
+    first, second = office.votes
+    message = EvidenceMessage(
+        changed(first, epoch=Epoch(epoch)), changed(second, epoch=Epoch(epoch))
+    )
+    decoded = decode_message(encode_message(message))
+    assert isinstance(decoded, EvidenceMessage)
+    office.desk.receive(PEER, decoded, 0)
     assert (office.kept, office.penalties) == ([], [])
 
 
