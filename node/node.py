@@ -152,8 +152,18 @@ class Node:
             now_ms=now_ms,
         )
         self.server = Server(self.pool, self.chain)
-        self.evidence = EvidenceDesk(
-            chain_id,
+        self.evidence = self._make_evidence_desk()
+        self.driver = Driver(self._make_replica(), self, self._watch)
+        self.telemetry = Telemetry(self, metrics)
+        self._stages = StageClock(metrics.consensus)
+        self._told_work = False
+        self._worked_view = self.driver.engine.view
+        self._tasks: Tasks | None = None
+
+    def _make_evidence_desk(self) -> EvidenceDesk:
+        home = self.home
+        return EvidenceDesk(
+            self.chain_id,
             home.evidence,
             self.epochs,
             home.state,
@@ -163,12 +173,6 @@ class Node:
             submit=lambda wire: self._start(wire, lambda: self._submit(wire)),
             penalise=self._penalise,
         )
-        self.driver = Driver(self._make_replica(), self, self._watch)
-        self.telemetry = Telemetry(self, metrics)
-        self._stages = StageClock(metrics.consensus)
-        self._told_work = False
-        self._worked_view = self.driver.engine.view
-        self._tasks: Tasks | None = None
 
     @property
     def validators(self) -> ValidatorSet:
