@@ -96,8 +96,8 @@ drills-short: setup ## the drills for every change, within five minutes
 	$(BIN)/mbi drill run --short --fresh $(ARGS)
 
 .PHONY: simulate
-simulate: setup ## run simulator seeds: SEEDS=0..2000 JOBS=2
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS)
+simulate: setup ## run simulator seeds: SEEDS=0..2000 JOBS=2; ARGS=--mutants looks for mutants instead
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --jobs $(JOBS) $(ARGS)
 
 .PHONY: model
 model: setup ## explore the model of the voting rules to closure

@@ -1,9 +1,10 @@
 """Validators that break the rules, as named actors.
 
 Those here run the real engine and lie about what it says: :class:`Twins`, :class:`Withholder`,
-:class:`Liar`, :class:`Flapper`; and :class:`Silent` says nothing. Those in
-:mod:`tests.simulation.puppets` keep no promise at all. All Byzantine validators of a run work
-together: they share what they hear in one :class:`~tests.simulation.conspiracy.Conspiracy`.
+:class:`Liar`, :class:`FalseServer`, :class:`Slow`, :class:`Flapper`; :class:`Silent` says nothing.
+Those in :mod:`tests.simulation.puppets` keep no promise at all. All Byzantine validators of a run
+work together: they share what they hear in one
+:class:`~tests.simulation.conspiracy.Conspiracy`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from consensus.types import CertificateMessage, Proposal
 from ledger.votes import Vote
-from p2p.messages import BlockAnswer, Message, TransactionBatch, encode_message
+from p2p.messages import (
+    BlockAnswer,
+    ChainAnswer,
+    Message,
+    TransactionBatch,
+    Transactions,
+    encode_message,
+)
 from tests.simulation.distortion import distort
 from tests.simulation.puppets import Equivocator, Flooder, Forger
 
@@ -88,6 +96,26 @@ class Liar(EngineActor):
             self.world.net.send_packet(self.node.index, target, bytes(data))
             return None
         return distort(message, self.random)
+
+
+class FalseServer(EngineActor):
+    """Votes by the rules, but serves blocks, chains and transactions falsely or not at all."""
+
+    def filter(self, target: int, message: Message) -> Message | None:
+        if not isinstance(message, BlockAnswer | ChainAnswer | Transactions):
+            return message
+        self.world.count("false answer")
+        return distort(message, self.random) if self.random.random() < 0.8 else None
+
+
+class Slow(EngineActor):
+    """Says everything seconds late."""
+
+    def filter(self, target: int, message: Message) -> Message | None:
+        self.world.count("late message")
+        delay_ms = self.random.randint(500, 5_000)
+        self.world.timeline.after(delay_ms, self.world.net.send, self.node.index, target, message)
+        return None
 
 
 class Flapper(EngineActor):
@@ -173,6 +201,8 @@ ACTORS: Final[dict[str, Callable[[World, int], Actor]]] = {
     "twins": Twins,
     "withholder": Withholder,
     "liar": Liar,
+    "false server": FalseServer,
+    "slow": Slow,
     "forger": Forger,
     "flooder": Flooder,
     "flapper": Flapper,

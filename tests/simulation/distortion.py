@@ -35,7 +35,7 @@ def distort(message: Message, random: Random) -> Message:
     if isinstance(message, BlockAnswer) and message.block is not None:
         return replace(message, block=_distort_block(message.block, random))
     if isinstance(message, Transactions) and message.wires:
-        return replace(message, wires=message.wires[1:])
+        return replace(message, wires=(random.randbytes(40), *message.wires[1:]))
     if isinstance(message, ChainAnswer) and message.blocks:
         return _distort_chain(message, random)
     return message

@@ -44,7 +44,9 @@ BEHAVIOURS: Final = (
     *("forger",) * 4,
     *("liar",) * 3,
     *("withholder",) * 2,
+    "false server",
     "flooder",
+    "slow",
     "flapper",
     "silent",
 )
