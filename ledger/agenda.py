@@ -2,6 +2,8 @@
 
 In this order:
 
+0. In the first block of an era: close the epoch at the base of the plan, open the next one with the
+   plan's set (``ledger.era``).
 1. Note the proposer and the signers of the parent's certificate as seen at this height.
 2. Stop if a feature governs this height that this version does not know.
 3. Proposals whose time has come, in order of their numbers: open ones expire, approved ones take
@@ -19,6 +21,7 @@ from typing import Final
 
 from ledger.block import Header
 from ledger.changes import plan_change
+from ledger.era import EraStart, change_era
 from ledger.errors import InvariantViolation, LedgerError
 from ledger.governance import refusal_of
 from ledger.records import (
@@ -47,20 +50,30 @@ KNOWN_FEATURES: Final[frozenset[str]] = frozenset()
 
 
 def begin_block(
-    view: View, header: Header, signers: int, next_members: tuple[Validator, ...]
+    view: View,
+    header: Header,
+    signers: int,
+    next_members: tuple[Validator, ...],
+    start: EraStart | None = None,
 ) -> None:
     """Do what the block does before its transactions.
 
     ``signers`` (a mask) signed the parent's certificate, by the set of the parent's epoch;
-    ``next_members`` are those of a boundary block's body, else empty.
+    ``next_members`` are those of a boundary block's body, else empty; ``start`` says what the plan
+    of the block's era does, if this is the first block of an era.
 
     Raises InvariantViolation if the block is none of this chain's, or if this version of the node
     does not know a feature that the network has activated.
     """
+    if start is not None:
+        change_era(view, header, start)
     record = view.validators()
-    if header.epoch != record.epoch:
+    era = view.get(epoch_key(record.epoch)).era
+    if (header.era, header.epoch) != (era, record.epoch):
         raise InvariantViolation(
-            "epoch", f"block {header.height} is of epoch {header.epoch}, not {record.epoch}"
+            "epoch",
+            f"block {header.height} is of era {header.era}, epoch {header.epoch}, not {era}, "
+            f"{record.epoch}",
         )
     # The parent of an epoch's first block was certified by the set before: other indices.
     is_first = header.height == record.opened_height + 1

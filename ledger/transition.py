@@ -39,6 +39,7 @@ from ledger.agenda import begin_block
 from ledger.authority import actors_of, enforce
 from ledger.block import Header, block_hash
 from ledger.encoding import encode
+from ledger.era import EraStart
 from ledger.errors import (
     Expired,
     InvariantViolation,
@@ -100,18 +101,20 @@ class BlockExecution:
         header: Header,
         signers: int,
         next_members: tuple[Validator, ...] | None = None,
+        start: EraStart | None = None,
     ) -> None:
         """Do what the block does before its transactions.
 
         ``signers`` are those of the parent's certificate (a mask; 0 if there is none),
-        ``next_members`` the set in a boundary block's body. Raises InvariantViolation unless the
+        ``next_members`` the set in a boundary block's body, ``start`` what the plan of an era says,
+        for the first block of that era. Raises InvariantViolation unless the
         block is the next one, and if the network has a feature that this version does not know.
         """
         self._state = state
         self._header = header
         self._check_order()
         self._view = View(state.record, state.chain_id, header.height, header.time_ms)
-        begin_block(self._view, header, signers, next_members or ())
+        begin_block(self._view, header, signers, next_members or (), start)
         self._receipts: list[Receipt] = []
 
     def _check_order(self) -> None:
