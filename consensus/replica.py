@@ -56,6 +56,10 @@ CLOSINGS_KEPT: Final = 64
 HELD_BACK_MAX: Final = 32
 """Messages of the next epoch kept per peer, the newest: some views of votes, and statuses."""
 
+HELD_BACK_CERTIFICATES_MAX: Final = 8
+"""Certificates in a message that is kept: more than a relay or a helpful answer has. A page of them
+answers a request, and nobody asks for those of the next epoch; 32 pages would be 17 MB per peer."""
+
 
 class Place(NamedTuple):
     """An epoch; later ones compare greater."""
@@ -81,7 +85,7 @@ class _Channel:
         """Keep a message of the next epoch, forgetting the oldest if there are too many."""
         if isinstance(message, Proposal):
             self.proposal = message
-        else:
+        elif not _is_page(message):
             self.others.append(message)
 
     def release(self) -> list[ConsensusMessage]:
@@ -91,6 +95,14 @@ class _Channel:
         self.proposal = None
         self.others.clear()
         return messages
+
+
+def _is_page(message: ConsensusMessage) -> bool:
+    """Tell whether a message carries more certificates than anyone sends unasked."""
+    return (
+        isinstance(message, CertificateMessage)
+        and len(message.certificates) > HELD_BACK_CERTIFICATES_MAX
+    )
 
 
 class Replica:

@@ -18,7 +18,7 @@ from consensus.inputs import (
     Verdict,
     Verified,
 )
-from consensus.replica import CLOSINGS_KEPT, HELD_BACK_MAX
+from consensus.replica import CLOSINGS_KEPT, HELD_BACK_CERTIFICATES_MAX, HELD_BACK_MAX
 from consensus.types import (
     CertificateMessage,
     ConsensusMessage,
@@ -371,6 +371,18 @@ class TestAhead:
         )
         node.feed(Received(peer, vote))
         assert not node.engine._channels[peer].others
+
+    def test_pages_of_certificates_are_not_held_back(self) -> None:
+        """C16: half a megabyte each, and checked all at once when the epoch opens."""
+        change = Change()
+        node = change.node(change.before.leader(4))
+        peer = change.before.peer(change.before.leader(2))
+        skip = change.after.nullification(1)
+        for count in (HELD_BACK_CERTIFICATES_MAX, HELD_BACK_CERTIFICATES_MAX + 1):
+            node.feed(Received(peer, CertificateMessage((skip,) * count)))
+        [held] = node.engine._channels[peer].others
+        assert isinstance(held, CertificateMessage)
+        assert len(held.certificates) == HELD_BACK_CERTIFICATES_MAX
 
     def test_held_back_messages_are_given_out_once(self) -> None:
         change = Change()
