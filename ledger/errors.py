@@ -35,6 +35,13 @@ class InvariantViolation(Exception):
         """Stable name of the broken rule."""
 
 
+class StateUnreadable(Exception):
+    """Root of what a reader of stored state raises: says something about this node's disk only.
+
+    Execution lets it pass, because a receipt must not depend on the disk of one node.
+    """
+
+
 # --- Encoding -------------------------------------------------------------------------------------
 
 

@@ -44,6 +44,7 @@ from ledger.errors import (
     Expired,
     InvariantViolation,
     LedgerError,
+    StateUnreadable,
     TooLarge,
     UnexpectedFailure,
     ValidUntilTooFar,
@@ -202,7 +203,8 @@ def _execute(
         view.roll_back()
         on_refusal(error)
         return Receipt(decoded.id, ReceiptStatus.FAILED, error.code, index, ())
-    except (InvariantViolation, MemoryError):
+    except (InvariantViolation, StateUnreadable, MemoryError, RecursionError):
+        # Of this node, not of the block: others would record something else.
         raise
     except Exception:
         # A defect must not stop every node at the same block, nor leave half a transaction behind.

@@ -27,11 +27,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from ledger.errors import StateUnreadable
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 
-class StorageError(Exception):
+class StorageError(StateUnreadable):
     """Root: the disk or the data directory is not as it must be."""
 
     code: ClassVar[str] = "storage_error"

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from ledger import transition
-from ledger.errors import InvariantViolation
+from ledger.errors import InvariantViolation, StateUnreadable
 from ledger.genesis import DEFAULT_PARAMETERS
 from ledger.merkle import dense_root
 from ledger.operations import Mint, RegisterAccount, SetKeys, Transfer, assets
@@ -56,6 +56,22 @@ def test_all_operations_take_effect_or_none(chain: Chain) -> None:
     )
     assert chain.state.root == twin.state.root, "as after an empty block"
     assert chain.run("alice", pay("bob", 100)).code == "ok", "the old key still signs"
+
+
+@pytest.mark.parametrize("error", [StateUnreadable, RecursionError, MemoryError])
+def test_an_error_of_this_node_alone_is_no_result_of_a_transaction(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch, error: type[Exception]
+) -> None:
+    """C10, S2: a receipt that depends on one node's disk or stack would split the network."""
+    transaction = chain.transaction("alice", pay("bob", 100))
+    execution = BlockExecution(chain.state, make_header(1, (transaction,)), 0)
+
+    def fail(self: View, key: bytes) -> None:
+        raise error("of this node")
+
+    monkeypatch.setattr(View, "get", fail)
+    with pytest.raises(error):
+        execution.apply(transaction)
 
 
 def test_a_failed_transaction_leaves_nothing_to_its_successors(chain: Chain) -> None:
