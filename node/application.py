@@ -152,6 +152,8 @@ class Application:
             transaction
             for transaction in chosen
             if time_ms <= transaction.transaction.valid_until <= latest
+            # Its check may have begun under larger limits than those in force now.
+            and len(transaction.wire) <= parameters.transaction_bytes_max
             and transaction.pair not in used
         ]
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
-from ledger.errors import TooLarge
+from ledger.errors import TooLarge, ValidUntilTooFar
 from ledger.records import Parameters
 from ledger.transaction import DecodedTransaction
 from ledger.types import Digest, TimeMs
@@ -253,12 +253,19 @@ class Mempool:
     def enforce(self, parameters: Parameters, now_ms: TimeMs) -> None:
         """Drop what no block may hold under new parameters, or it would be proposed in vain."""
         size_max = min(parameters.transaction_bytes_max, parameters.block_bytes_max)
+        latest = now_ms + parameters.validity_window_ms
         for wire_hash, entry in list(self._by_hash.items()):
-            size = len(entry.transaction.wire)
+            size, until = len(entry.transaction.wire), entry.transaction.transaction.valid_until
             if size > size_max:
-                self.remove(wire_hash)
+                code = TooLarge.code
                 detail = f"expected at most {size_max} bytes since the limits changed, got {size}"
-                self.note(entry.transaction.id, Dropped("rejected", TooLarge.code, detail, now_ms))
+            elif until > latest:
+                code = ValidUntilTooFar.code
+                detail = f"expected at most {latest} ms since the limits changed, got {until} ms"
+            else:
+                continue
+            self.remove(wire_hash)
+            self.note(entry.transaction.id, Dropped("rejected", code, detail, now_ms))
 
     def note(self, transaction_id: Digest, outcome: Dropped) -> None:
         """Remember why a transaction was dropped or refused."""

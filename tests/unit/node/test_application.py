@@ -16,7 +16,7 @@ from consensus.validity import EXECUTION_LAG_MAX
 from ledger.block import Header, block_hash
 from ledger.block_rules import UsedNonces, transactions_root
 from ledger.encoding import encode
-from ledger.genesis import genesis_block
+from ledger.genesis import DEFAULT_PARAMETERS, genesis_block
 from ledger.operations.assets import Transfer
 from ledger.transaction import DecodedTransaction
 from ledger.types import Amount, Digest, Epoch, Era, Height, Signature, TimeMs, View
@@ -31,7 +31,7 @@ from node.application import (
 from node.block_pool import BlockPool, PoolBlock
 from node.epochs import Epochs, PresentEpoch
 from node.mempool import Mempool
-from tests.unit.ledger.builders import GENESIS_TIME_MS, MYR, Chain, address
+from tests.unit.ledger.builders import GENESIS_TIME_MS, MYR, Chain, address, make_genesis
 
 NOW = GENESIS_TIME_MS + 500
 
@@ -183,6 +183,21 @@ def test_used_nonces_and_foreign_validity_windows_are_left_out(bench: Bench) -> 
     bench.pend(1, valid_until=NOW + 600_001)
     (good,) = bench.pend(1)
     assert list(bench.built().transactions) == [good]
+
+
+def test_what_became_too_large_while_it_was_checked_is_left_out() -> None:
+    """With it the block would be invalid for everyone, in every view that this node leads."""
+    limits = msgspec.structs.replace(DEFAULT_PARAMETERS, transaction_bytes_max=1024)
+    genesis = msgspec.structs.replace(make_genesis(), parameters=limits)
+    bench = Bench(chain=Chain(genesis))
+    [small] = bench.pend()
+    operation = Transfer(None, address("bob"), MYR, Amount(1))
+    large = bench.chain.transaction("alice", *[operation] * 50, valid_until=NOW + 60_000)
+    assert len(large.wire) > 1024
+    bench.mempool.add(large, "bank", TimeMs(NOW))
+    header = bench.build()
+    assert header is not None
+    assert (header.transaction_count, header.body_bytes) == (1, len(small.wire))
 
 
 def test_far_above_the_executed_height_blocks_are_empty(bench: Bench) -> None:

@@ -203,6 +203,22 @@ def test_new_limits_drop_what_no_block_may_hold_and_say_why(chain: Chain) -> Non
     assert (dropped.stage, dropped.code) == ("rejected", "too_large")
 
 
+def test_a_shorter_window_drops_what_is_valid_for_too_long(chain: Chain) -> None:
+    """No block may hold it for minutes, and views would end without one for its sake."""
+    pool = Mempool({})
+    operation = Transfer(None, address("bob"), MYR, Amount(1))
+    soon, late = (
+        chain.transaction("alice", operation, valid_until=NOW + ahead) for ahead in (1_000, 1_001)
+    )
+    for transaction in (soon, late):
+        pool.add(transaction, "bank", NOW)
+    pool.enforce(msgspec.structs.replace(DEFAULT_PARAMETERS, validity_window_ms=1_000), NOW)
+    assert [entry.transaction for entry in pool.entries()] == [soon]
+    dropped = pool.outcome(late.id)
+    assert dropped is not None
+    assert (dropped.stage, dropped.code) == ("rejected", "valid_until_too_far")
+
+
 def test_new_weights_change_the_share_of_a_block(chain: Chain) -> None:
     pool = Mempool({"bank": 1, "shop": 1})
     for _ in range(module.TURN_TRANSACTIONS * 4):
