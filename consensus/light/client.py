@@ -10,6 +10,10 @@ From there every set hands over to the next one in a *boundary block*, the last 
   over that of a descendant to which hashes lead.
 * ``check_executed``: execution is deferred, so a final header commits to the result of an earlier
   height, and through ``history_root`` to that of every height before it.
+* A chamber that is gone for good ends an era instead: a *recovery plan*, signed by the council of
+  the genesis, closes the epoch at its base (``consensus.recovery``). ``advance`` takes it in place
+  of the certificate. If the base is a boundary block without a certificate of its own, the plan is
+  taken twice: it makes that block final, and it opens the era.
 
 There is no skipping: every set change is checked, at a cost of one quorum of signatures (67 of 100
 validators, 9 ms). What signatures cannot exclude is a second chain made with the keys of
@@ -36,6 +40,7 @@ from consensus.light.errors import (
     NotFinalized,
     WrongMembers,
 )
+from consensus.recovery import RecoveryPlan, Trust, check_plan
 from consensus.types import Certificate
 from consensus.validity import EpochRules, is_boundary, is_statement_about
 from ledger.block import HEADER_VERSION, Header, block_hash
@@ -45,12 +50,15 @@ from ledger.genesis import Genesis, genesis_block
 from ledger.genesis import chain_id as chain_id_of
 from ledger.history import history_leaf
 from ledger.merkle import root_from_path
+from ledger.recovery import RecoveryRules
 from ledger.types import Digest, Epoch, Era, Height
 from ledger.validators import VALIDATORS_MAX, Validator, ValidatorSet
 from ledger.votes import Verify, VoteKind
 
 DESCENDANTS_MAX: Final = 1024
 """Headers between a header and the certified one above it, as many as a chain segment has."""
+
+_NO_RECOVERY: Final = RecoveryRules(None, {})
 
 MembersField = Annotated[tuple[Validator, ...], Meta(min_length=1, max_length=VALIDATORS_MAX)]
 
@@ -59,9 +67,9 @@ class SetChange(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_f
     """One hand-over: everything that ``LightClient.advance`` needs."""
 
     header: Header
-    """Of the boundary block."""
-    certificate: Certificate
-    """Finalization of the boundary block by the set of its epoch."""
+    """Of the last block of the epoch: its boundary block, or the base of a plan."""
+    certificate: Certificate | RecoveryPlan
+    """Finalization of the boundary block by the set of its epoch, or a plan of the council."""
     members: MembersField
     """The set of the next epoch, by consensus key."""
 
@@ -69,7 +77,7 @@ class SetChange(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_f
 class LightClient:
     """Where a verifier stands: the present epoch, its set, and the block that opened it."""
 
-    __slots__ = ("_checkpoints", "_verify", "base", "chain_id", "rules")
+    __slots__ = ("_checkpoints", "_trust", "_verify", "base", "chain_id", "rules")
 
     def __init__(
         self,
@@ -78,13 +86,16 @@ class LightClient:
         validators: ValidatorSet,
         verify: Verify = verify_signature,
         checkpoints: Mapping[Epoch, Digest] | None = None,
+        recovery: RecoveryRules = _NO_RECOVERY,
     ) -> None:
         """Begin at the genesis header ``base``, with the set that votes on its descendants.
 
-        ``checkpoints`` gives, for some epochs, the hash of the block that opened each.
+        ``checkpoints`` gives, for some epochs, the hash of the block that opened each; ``recovery``
+        says whose plans may change the era.
         """
         self.chain_id = chain_id
         self._verify = verify
+        self._trust = Trust(chain_id, recovery, verify)
         self._checkpoints = dict(checkpoints or {})
         self._open(base.era, Epoch(0), base, block_hash(chain_id, base), validators)
 
@@ -97,12 +108,18 @@ class LightClient:
     ) -> LightClient:
         """Return a client that trusts this genesis and nothing else."""
         validators = ValidatorSet(genesis.validators)
-        return cls(chain_id_of(genesis), genesis_block(genesis), validators, verify, checkpoints)
+        place = (chain_id_of(genesis), genesis_block(genesis), validators)
+        return cls(*place, verify, checkpoints, RecoveryRules.of(genesis))
 
     @property
     def epoch(self) -> Epoch:
         """The present epoch, which is also the number of set changes that were checked."""
         return self.rules.epoch
+
+    @property
+    def era(self) -> Era:
+        """The present era: the number of recoveries that were checked."""
+        return self.rules.era
 
     @property
     def validators(self) -> ValidatorSet:
@@ -115,13 +132,20 @@ class LightClient:
         return self.rules.base_hash
 
     def advance(
-        self, header: Header, certificate: Certificate, members: Sequence[Validator]
+        self,
+        header: Header,
+        certificate: Certificate | RecoveryPlan,
+        members: Sequence[Validator],
     ) -> None:
-        """Close the present epoch with its boundary block and open the next one.
+        """Close the present epoch with its last block and open the next one.
 
         Raises:
             LightError: naming the check that failed; the client stays where it was.
+            InvalidPlan: the same, for a plan.
         """
+        if isinstance(certificate, RecoveryPlan):
+            self._recover(header, certificate, members)
+            return
         if not is_boundary(header):
             raise NotABoundary(
                 f"epoch {self.epoch}: the header of height {header.height} announces no next set"
@@ -129,6 +153,21 @@ class LightClient:
         digest = self.check_final(header, certificate)
         validators = self._next_set(header, members)
         self._open(self.rules.era, Epoch(self.epoch + 1), header, digest, validators)
+
+    def _recover(self, header: Header, plan: RecoveryPlan, members: Sequence[Validator]) -> None:
+        """Close the present epoch with the base of a plan."""
+        digest = block_hash(self.chain_id, header)
+        opens_epoch = digest != self.base_hash and is_boundary(header)
+        if digest != self.base_hash:
+            self._check_place(header)
+        check_plan(plan, header, self.rules, self._trust, opens_epoch=opens_epoch)
+        if opens_epoch:
+            validators = self._next_set(header, members)
+            self._open(self.rules.era, Epoch(self.epoch + 1), header, digest, validators)
+            return
+        if tuple(members) != plan.members:
+            raise WrongMembers(f"era {plan.era}: expected the members that the plan names")
+        self._open(plan.era, plan.epoch, header, digest, ValidatorSet(members))
 
     def apply(self, change: SetChange) -> None:
         """Do what ``advance`` does with the parts of one hand-over."""

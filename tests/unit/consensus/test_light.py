@@ -19,6 +19,7 @@ from consensus.light.errors import (
     NotFinalized,
     WrongMembers,
 )
+from consensus.types import Certificate
 from ledger.history import History, history_leaf, history_path
 from ledger.types import ZERO_DIGEST, Digest, Epoch, Height, PublicKey, Signature
 from ledger.validators import Chamber, ValidatorSet, members_of
@@ -143,6 +144,7 @@ def of_another_block(chain: EpochChain, change: SetChange) -> SetChange:
 
 
 def a_forged_signature(chain: EpochChain, change: SetChange) -> SetChange:
+    assert isinstance(change.certificate, Certificate)
     signatures = change.certificate.signatures
     forged = signatures[:-1] + bytes([signatures[-1] ^ 1])
     certificate = msgspec.structs.replace(change.certificate, signatures=forged)
@@ -256,7 +258,9 @@ class TestDescendants:
         client = follow(chain, 1)
         first, *above = chain.headers[5:9]
         assert above[-1] == chain.changes[1].header
-        client.check_final(first, chain.changes[1].certificate, above)
+        certificate = chain.changes[1].certificate
+        assert isinstance(certificate, Certificate)
+        client.check_final(first, certificate, above)
 
     def test_descendants_of_the_next_epoch_prove_nothing(self, chain: EpochChain) -> None:
         client = follow(chain, 1)
