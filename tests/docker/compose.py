@@ -153,10 +153,18 @@ class ComposeNetwork:
         return run("docker", "ps", "-aq", "--filter", label, "--filter", of_service).strip()
 
     def is_complete(self) -> bool:
-        """Tell whether every node runs and the observer is ready."""
+        """Tell whether every node runs, and the observer is ready and misses no validator."""
         label = f"label=com.docker.compose.project={self.name}"
         running = run("docker", "ps", "-q", "--filter", label).split()
-        return len(running) == len(self.nodes) and self.get("/readyz").status == 200
+        return (
+            len(running) == len(self.nodes)
+            and self.get("/readyz").status == 200
+            and not self.get("/v1/consensus").document["missing"]
+        )
+
+    def all_ready(self) -> bool:
+        """Tell whether every node says that it is ready."""
+        return all(self.is_ready(service) for service in self.nodes)
 
     def inspect(self, service: str) -> Any:
         """Return what the engine says about a service's container."""
@@ -172,6 +180,10 @@ class ComposeNetwork:
         """Get a path of a node's HTTP API from inside its container."""
         status, _, body = self.python(service, ASK, path).partition(" ")
         return Answer(int(status), json.loads(body))
+
+    def is_ready(self, service: str) -> bool:
+        """Tell whether a node says that it is ready."""
+        return self.ask(service, "/readyz").status == 200
 
     def get(self, path: str) -> Answer:
         """Get a path of the observer's HTTP API through the published port."""

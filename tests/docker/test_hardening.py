@@ -92,7 +92,7 @@ def search_layers(archive: Path, needle: bytes) -> tuple[list[str], list[str]]:
             with contextlib.suppress(tarfile.ReadError), tarfile.open(fileobj=content) as layer:
                 for file in layer:
                     names.append(file.name)
-                    data = layer.extractfile(file)
+                    data = layer.extractfile(file) if file.isfile() else None
                     if data is not None and needle in data.read():
                         found.append(file.name)
     return names, found

@@ -120,7 +120,7 @@ def test_chain_and_keys_survive_the_removal_of_the_containers(network: ComposeNe
     before = network.network_file()
     network.compose("down")
     network.up()
-    wait_until("ready", READY_S, lambda: network.get("/readyz").status == 200)
+    wait_until("all ready", READY_S, network.all_ready)
     assert network.network_file() == before
     for service in NODES:
         assert has_final(network, identifier, service)
@@ -135,7 +135,7 @@ def test_network_that_was_killed_as_a_whole_goes_on_from_the_same_block(
     before = network.get(f"/v1/blocks/{height}").document["hash"]
     network.compose("kill")
     network.compose("start", *NODES)
-    wait_until("ready", READY_S, lambda: network.get("/readyz").status == 200)
+    wait_until("all ready", READY_S, network.all_ready)
     for service in NODES:
         assert network.ask(service, f"/v1/blocks/{height}").document["hash"] == before, service
     wait_final(network, finalise(network), *NODES)
