@@ -176,8 +176,8 @@ class Node:
 
     @property
     def validators(self) -> ValidatorSet:
-        """The set of the present epoch."""
-        return self.epochs.present.validators
+        """The set whose votes count here; the state is ahead of it while an epoch opens."""
+        return self.driver.engine.config.validators
 
     def _engine_config(self) -> EngineConfig:
         """Return the configuration of an engine for the present epoch."""
@@ -210,7 +210,6 @@ class Node:
     def _open_epoch(self, closing: Certificate) -> None:
         """Begin the epoch that a durable boundary block has opened."""
         epoch = self.epochs.present
-        self.participation.enter(epoch)
         self.mempool.enforce(self.home.state.parameters, now_ms())
         config = self._engine_config()
         restored = Restored(
@@ -422,7 +421,9 @@ class Node:
         self._work_changed()
 
     def _watch(self, effects: list[Effect]) -> None:
-        view = self.driver.engine.view
+        view, present = self.driver.engine.view, self.epochs.present
+        if self.driver.engine.epoch == present.number != self.participation.epoch:
+            self.participation.enter(present)
         seconds = self._stages.watch(effects, view)
         if seconds is not None:
             self.application.pacer.observe(seconds)

@@ -35,6 +35,8 @@ class ParticipationLog:
     def enter(self, epoch: PresentEpoch) -> None:
         """Count for another set, whose views begin at 1; who stays keeps what it has."""
         before = self._counts
+        self.epoch = epoch.number
+        """Which is counted for."""
         self._order = leader_order(self._chain_id, epoch.era, epoch.number, epoch.validators)
         self._counts = {
             member.consensus_key: before.get(member.consensus_key, _Counts())

@@ -153,8 +153,8 @@ class View:
         return self._node.driver.engine.status()
 
     def validators(self) -> ValidatorSet:
-        """Return the validator set of the present epoch."""
-        return self._node.validators
+        """Return the validator set that the engine's report speaks of."""
+        return self._node.driver.engine.config.validators
 
     def participation(self) -> Sequence[Participation]:
         """Return what each validator did since this node started."""
