@@ -36,7 +36,7 @@ class Summary:
     healed_rounds: Counter[int] = field(default_factory=Counter)
     """Rounds until every honest validator had finalised a new block."""
     steps_run: int = 0
-    """Inputs that engines were really given; the rest was remembered."""
+    """Steps of instances that were really run; the rest was remembered."""
     rounds_run: int = 0
     heights: Counter[int] = field(default_factory=Counter)
     """Highest finalised height of the honest at the end of the partitions."""
@@ -60,8 +60,8 @@ class Summary:
             "violations": self.violations,
             "elapsed_s": round(elapsed_s, 1),
             "scenarios_per_s": round(self.scenarios / max(elapsed_s, 0.001)),
-            "engine_steps": self.steps_run,
-            "group_rounds": self.rounds_run,
+            "steps_run": self.steps_run,
+            "group_rounds_run": self.rounds_run,
             "healed": self.healed,
             "rounds_to_heal": dict(sorted(self.healed_rounds.items())),
             "final_heights": dict(sorted(self.heights.items())),
