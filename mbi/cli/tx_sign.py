@@ -17,7 +17,7 @@ from mbi.calls import Json, SubmitAnswer
 from mbi.cli.base import MbiCommand, Session, any_path, pass_session
 from mbi.cli.secret_input import keys_option, open_store
 from mbi.drafts import FILE_BYTES_MAX, Draft, field_kind, field_types, operation_fields, parse_file
-from mbi.errors import OperationFailed, UsageError
+from mbi.errors import MbiError, OperationFailed, UsageError
 from mbi.keyfiles import create_private_file
 from mbi.keystore import KeyStore
 from mbi.wallet import VALID_FOR_S, SignedTransaction, Wallet, operation, parse_account
@@ -110,41 +110,59 @@ def finish(
     signers: tuple[str, ...],
     chain_id: str | None,
     options: dict[str, Any],
-) -> None:
-    """Sign a draft and simulate or send it, as the options say."""
+    *,
+    is_checked: bool = False,
+) -> Json | None:
+    """Sign a draft and simulate or send it, as the options say; return what became of it, if sent.
+
+    With ``is_checked`` nothing is sent that would fail at present.
+    """
     client = session.client()
     identity = chain_id_of(session, chain_id)
     sender = parse_account(options["sender"]) if options["sender"] else draft.sender
     wallet = Wallet(identity, [store.open(name) for name in signers], sender)
-    signed = wallet.sign(
-        draft.operations,
-        options["memo"] or draft.memo,
-        nonce=options["nonce"],
-        valid_for_s=options["valid_for"],
-    )
+
+    def sign(nonce: int | None) -> SignedTransaction:
+        memo = options["memo"] or draft.memo
+        return wallet.sign(draft.operations, memo, nonce=nonce, valid_for_s=options["valid_for"])
+
+    signed = sign(options["nonce"])
     if options["dry_run"]:
         show_outcome(session, client.simulate(signed.wire))
-        return
+        return None
+    if is_checked:
+        code, detail = _outcome(client.simulate(signed.wire))
+        if code != "ok":
+            raise OperationFailed(f"not sent, it would fail: {code}: {detail}")
     session.output.note(f"sending {signed.id}")
-    send(session, signed.wire, is_waiting=options["wait"])
+    answer = submit(session, signed.wire, is_waiting=options["wait"])
+    reason = ""
+    if answer.status == "failed":
+        # A receipt has a code only. The same again, with another nonce, tells the reason in words.
+        reason = _reason(session, sign(None).wire, _code(answer.document))
+    show_answer(session, answer, reason)
+    return answer.document
+
+
+def submit(session: Session, wire: bytes, *, is_waiting: bool) -> SubmitAnswer:
+    """Submit signed bytes; return what became of them."""
+    client = session.client()
+    if is_waiting:
+        return client.submit_and_wait(wire, session.wait_s(WAIT_S))
+    return client.submit(wire)
 
 
 def send(session: Session, wire: bytes, *, is_waiting: bool) -> None:
     """Submit signed bytes and print what became of them."""
-    client = session.client()
-    if is_waiting:
-        show_answer(session, client.submit_and_wait(wire, session.wait_s(WAIT_S)))
-    else:
-        show_answer(session, client.submit(wire))
+    show_answer(session, submit(session, wire, is_waiting=is_waiting))
 
 
-def show_answer(session: Session, answer: SubmitAnswer) -> None:
-    """Print what became of a transaction; raises if it failed."""
+def show_answer(session: Session, answer: SubmitAnswer, reason: str = "") -> None:
+    """Print what became of a transaction; raises if it failed, with ``reason`` if that is known."""
     document, status = answer.document, answer.status
-    code = document.get("code") or (document.get("receipt") or {}).get("code")
     if status in ("failed", "rejected", "expired"):
-        reason = document.get("detail") or "see the receipt: mbi tx status " + answer.id
-        raise OperationFailed(f"transaction {answer.id} {status}: {code}: {reason}")
+        why = reason or document.get("detail") or f"see the receipt: mbi tx status {answer.id}"
+        raise OperationFailed(f"transaction {answer.id} {status}: {_code(document)}: {why}")
     session.output.document(document)
     height = document.get("height")
     where = f" in block {height}" if height is not None else ""
@@ -153,13 +171,31 @@ def show_answer(session: Session, answer: SubmitAnswer) -> None:
 
 def show_outcome(session: Session, receipt: Json) -> None:
     """Print the outcome of a dry run; raises if it would fail."""
-    found = receipt.get("receipt") or receipt
-    code = str(found.get("code", "unknown"))
+    code, detail = _outcome(receipt)
     if code != "ok":
-        detail = receipt.get("detail") or f"operation {found.get('operation_index')}"
         raise OperationFailed(f"would fail: {code}: {detail}")
     session.output.document(receipt)
     session.output.text("would succeed; nothing was sent")
+
+
+def _code(document: Json) -> Any:
+    return document.get("code") or (document.get("receipt") or {}).get("code")
+
+
+def _reason(session: Session, wire: bytes, code: Any) -> str:
+    """Return why a transaction fails with this code now; empty if it would not, or none tells."""
+    try:
+        found, detail = _outcome(session.client().simulate(wire))
+    except MbiError:
+        return ""
+    return detail if found == code else ""
+
+
+def _outcome(receipt: Json) -> tuple[str, str]:
+    """Return the code and, if it would fail, the reason of a dry run."""
+    found = receipt.get("receipt") or receipt
+    detail = receipt.get("detail") or f"operation {found.get('operation_index')}"
+    return str(found.get("code", "unknown")), str(detail)
 
 
 def op_command(*, sends: bool) -> click.Command:
