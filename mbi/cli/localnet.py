@@ -14,6 +14,7 @@ import click
 
 from mbi.cli.base import MbiGroup, Session, any_path, pass_session
 from mbi.errors import OperationFailed, UsageError
+from mbi.localnet.addition import add_node
 from mbi.localnet.builder import build_network, keep_or_build_network, reset_network
 from mbi.localnet.compose import COMPOSE_FILE, demand_publishable, write_compose
 from mbi.localnet.layout import NETWORK_FILE, Network, load_network
@@ -241,7 +242,7 @@ def reset(session: Session, directory: Path | None, directory_flag: Path | None,
 
 @localnet.group("node")
 def one_node() -> None:
-    """Stop, start or pause one node, to see what the others do."""
+    """Stop, start or pause one node, to see what the others do; add one."""
 
 
 @one_node.command("stop")
@@ -294,6 +295,46 @@ def node_pause(session: Session, name: str, directory_flag: Path | None) -> None
     session.output.text(f"node {name} paused")
 
 
+@one_node.command("add")
+@click.argument("name", metavar="NODE")
+@directory_option
+@click.option("--no-start", is_flag=True, help="Do not start it.")
+@pass_session
+def node_add(session: Session, name: str, directory_flag: Path | None, no_start: bool) -> None:
+    r"""Add a node with keys of its own, and start it; for development only.
+
+    It observes until the organisations make it a validator (mbi gov). In production an
+    organisation makes its own keys: docs/operations.md.
+
+    \b
+    Example:
+      mbi localnet node add com-3 --dir demo
+    """
+    with session.output.busy("making keys and a database"):
+        network, node = add_node(find_network(directory_flag), name)
+    if not no_start:
+        demand_free(node.ports)
+        start_detached(node)
+        with session.output.busy("waiting until it is ready"):
+            asyncio.run(wait_ready([node], session.wait_s(READY_TIMEOUT_S)))
+    process = state_of(node)
+    session.output.document(
+        {
+            "name": name,
+            "role": node.role,
+            "http": node.http,
+            "p2p": node.p2p,
+            "home": node.home,
+            "state": process.state,
+            "pid": process.pid,
+        }
+    )
+    where = f"{node.http} (process {process.pid})" if process.pid else "not started"
+    session.output.text(f"node {name} observes: {where}")
+    home = network.directory / "nodes" / name
+    session.output.note(f"to make it a validator: mbi gov validator --home {home} --help")
+
+
 def _show(session: Session, network: Network) -> None:
     reports = report_all(network.nodes)
     session.output.document(_status_document(network, reports))
@@ -309,12 +350,10 @@ def _status_document(network: Network, reports: list[NodeReport]) -> dict[str, A
 
 
 def _table(session: Session, reports: list[NodeReport]) -> None:
+    columns = ("name", "role", "chamber", "state", "height", "pid", "http")
     session.output.table(
-        ("node", "role", "chamber", "state", "height", "pid", "http"),
-        (
-            (r.node.name, r.node.role, r.node.chamber, r.state, r.height, r.pid, r.node.http)
-            for r in reports
-        ),
+        columns,
+        ([report.to_json()[column] for column in columns] for report in reports),
     )
     for report in reports:
         if report.detail:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from ledger.address import format_address
 from ledger.genesis import Genesis, chain_id, genesis_json
 from mbi.errors import UsageError
 from mbi.keyfiles import create_private_file, write_key
 from mbi.localnet.certificates import issue_certificate, make_authority
+from mbi.localnet.config_file import PeerText, config_text
 from mbi.localnet.genesis import (
     DEV_ACCOUNTS,
     DEV_ASSET,
@@ -179,27 +179,13 @@ def _gives(node: PlannedNode) -> bool:
 
 def node_config(node: PlannedNode, topology: Topology, source: KeySource) -> str:
     """Return the ``config.toml`` of one node: its listeners and all other nodes as peers."""
-    http: dict[str, Any] = {"host": node.listen, "port": node.http_port}
-    if node.in_container:
-        http["allowed_hosts"] = [node.host]
-    sections: list[tuple[str, dict[str, Any]]] = [
-        ("[node]", {"name": node.name}),
-        ("[http]", http),
-        ("[p2p]", {"host": node.listen, "port": node.p2p_port}),
-        *([("[keys]", {"faucet_seed_file": FAUCET_SEED_FILE})] if _gives(node) else []),
-        ("[log]", {"level": "info", "format": "json"}),
+    peers = [
+        PeerText(
+            peer.name,
+            source.key(f"node/{peer.name}").public_key.hex(),
+            f"{peer.host}:{peer.p2p_port}",
+        )
+        for peer in topology.nodes
+        if peer.name != node.name
     ]
-    for peer in topology.nodes:
-        if peer.name != node.name:
-            entry = {
-                "name": peer.name,
-                "node_id": source.key(f"node/{peer.name}").public_key.hex(),
-                "address": f"{peer.host}:{peer.p2p_port}",
-            }
-            sections.append(("[[p2p.peers]]", entry))
-    # JSON strings without control characters, numbers and lists of them are TOML ones too.
-    blocks = [
-        "\n".join([head, *(f"{key} = {json.dumps(value)}" for key, value in table.items())])
-        for head, table in sections
-    ]
-    return "\n\n".join(blocks) + "\n"
+    return config_text(node, peers, faucet_seed_file=FAUCET_SEED_FILE if _gives(node) else None)

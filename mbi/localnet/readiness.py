@@ -37,14 +37,18 @@ class NodeReport:
     """Executed height; None if the node does not answer."""
     detail: str = ""
     """Why it is not ready."""
+    role: str | None = None
+    """What the node says it is in the present epoch; None if it does not answer."""
+    chamber: str | None = None
+    """Of a node that has become a validator."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the node's part of ``mbi localnet status --json``."""
         node = self.node
         return {
             "name": node.name,
-            "role": node.role,
-            "chamber": node.chamber,
+            "role": self.role or node.role,
+            "chamber": self.chamber if self.role else node.chamber,
             "http": node.http,
             "p2p": node.p2p,
             "pid": self.pid,
@@ -106,11 +110,23 @@ def _report(node: NodeEntry) -> NodeReport:
         return NodeReport(node, process.state, process.pid, None)
     client = Client(node.http, QUERY_TIMEOUT_S)
     try:
-        height = client.status().get("height")
+        status = client.status()
+        role = str(status["role"])
+        chamber = _chamber(client, node) if role == "validator" else None
     except MbiError as error:
         return NodeReport(node, "starting", process.pid, None, str(error))
+    state, detail = "ready", ""
     try:
         client.get("/readyz")
     except MbiError as error:
-        return NodeReport(node, "not ready", process.pid, height, str(error))
-    return NodeReport(node, "ready", process.pid, height)
+        state, detail = "not ready", str(error)
+    return NodeReport(node, state, process.pid, status.get("height"), detail, role, chamber)
+
+
+def _chamber(client: Client, node: NodeEntry) -> str | None:
+    """Return the chamber of a validator: the genesis knows it, or the node's present set does."""
+    if node.chamber is not None:
+        return node.chamber
+    name = client.consensus()["validator"]
+    found = [member["chamber"] for member in client.validators() if member["name"] == name]
+    return str(found[0]) if found else None
