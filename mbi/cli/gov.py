@@ -1,32 +1,40 @@
-"""Commands of governance: ``mbi gov``. What is proposed is in ``gov_propose``."""
+"""Commands of governance: ``mbi gov``. Those that propose are in ``gov_propose``."""
 
 from __future__ import annotations
 
 import json
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import click
 
 from ledger.json import load_json, operation_from_json, to_json
 from ledger.operations import VoteChange
 from ledger.operations.governance import sign_readiness
-from ledger.types import ProposalId, PublicKey, TimeMs
+from ledger.types import ProposalId, TimeMs
 from ledger.validators import Chamber, Validator
 from mbi.calls import Json, NotReady
 from mbi.cli.base import MbiGroup, Session, any_path, existing_directory, pass_session
-from mbi.cli.gov_files import FILE_BYTES_MAX, consensus_key_of, validator_of
+from mbi.cli.gov_act import Act, acting
+from mbi.cli.gov_files import FILE_BYTES_MAX, Home, read_home, validator_of
 from mbi.cli.gov_propose import propose
-from mbi.cli.node import node_key
-from mbi.cli.secret_input import keys_option, open_store
-from mbi.cli.tx_sign import chain_id_of, chain_id_option, finish, read_input, sender_options
-from mbi.drafts import Draft
+from mbi.cli.gov_show import list_, show, wait
+from mbi.cli.gov_words import missing_words, tallies
+from mbi.cli.tx_sign import chain_id_of, read_input
 from mbi.errors import UsageError
 from mbi.keyfiles import create_private_file
 
-LIST_DEFAULT: Final = 20
-COLUMNS: Final = ("id", "change", "organisation", "status", "approve", "oppose", "expires", "note")
+EVIDENCE_COLUMNS: Final = ("validator", "organisation", "epoch", "view", "kinds", "height", "key")
+
+_home = click.option(
+    "--home", type=existing_directory(), required=True, help="Directory of the node."
+)
+_node_passphrase = click.option(
+    "--node-passphrase-file",
+    type=any_path(),
+    help="Of the node's consensus key (default: the one that HOME/config.toml names).",
+)
 
 
 @click.group(cls=MbiGroup)
@@ -35,138 +43,129 @@ def gov() -> None:
 
     Organisations that run validators decide, each with as many votes as it has validators: a
     change needs two thirds of all and more than half of each chamber. It takes effect after the
-    notice period, a change of validators with the next boundary block.
+    notice period, a change of validators or parameters with the next boundary block.
 
     \b
     A new validator, its node running and synced as an observer:
-      mbi gov validator --home HOME --name gov-3 --organisation treasury --out gov-3.json
+      mbi gov validator --home HOME --organisation treasury --out gov-3.json
       mbi gov ready gov-3.json --home HOME --from treasury-admin --wait
       mbi gov propose add-validator gov-3.json --from treasury-admin --wait
       mbi gov vote 7 --approve --from bank-admin --wait
-      mbi gov show 7
+      mbi gov wait 7
     """
 
 
-gov.add_command(propose)
-
-
-@gov.command("list")
-@click.option("--status", metavar="STATUS", help="Only these, for example open or approved.")
-@click.option("--limit", type=click.IntRange(min=1), default=LIST_DEFAULT, show_default=True)
-@pass_session
-def list_(session: Session, status: str | None, limit: int) -> None:
-    """List the latest proposals, newest first."""
-    items = list(session.client().items("/v1/governance/proposals", limit=limit, order="desc"))
-    if status is not None:
-        items = [item for item in items if item["status"] == status]
-    session.output.document({"items": items})
-    session.output.table(COLUMNS, (_row(item) for item in items))
-
-
-@gov.command()
-@click.argument("proposal", type=click.IntRange(min=1))
-@pass_session
-def show(session: Session, proposal: int) -> None:
-    """Show a proposal: what it changes, who voted how, and what has become of it."""
-    found: Json = session.client().get(f"/v1/governance/proposals/{proposal}")
-    session.output.document(found)
-    session.output.fields(found, f"Proposal {proposal}")
+for _command in (list_, show, wait, propose):
+    gov.add_command(_command)
 
 
 @gov.command()
 @click.argument("proposal", type=click.IntRange(min=1))
 @click.option("--approve/--reject", required=True, default=None, help="What to say to it.")
-@click.option("--from", "signer", required=True, metavar="KEY", help="Admin of an organisation.")
-@sender_options
-@keys_option
-@chain_id_option
 @pass_session
-def vote(
-    session: Session,
-    /,
-    proposal: int,
-    approve: bool,
-    signer: str,
-    keys_directory: Path | None,
-    passphrase_file: Path | None,
-    chain_id: str | None,
-    **options: Any,
-) -> None:
+@acting
+def vote(session: Session, act: Act, proposal: int, approve: bool) -> None:
     r"""Vote on an open proposal; a later vote replaces an earlier one.
 
     \b
     Example:
       mbi gov vote 7 --approve --from bank-admin --wait
     """
-    draft = Draft((VoteChange(None, ProposalId(proposal), approve),))
-    store = open_store(session, keys_directory, passphrase_file)
-    finish(session, store, draft, (signer,), chain_id, options)
+    done = act.carry_out(session, VoteChange(None, ProposalId(proposal), approve))
+    events = ((done or {}).get("receipt") or {}).get("events")
+    if not events or session.output.is_json:
+        return
+    status, more = events[0]["status"], ""
+    if status == "approved":
+        more = f"; follow it: mbi gov wait {proposal}"
+    elif status == "open":
+        client = session.client()
+        votes = client.get(f"/v1/governance/proposals/{proposal}")["votes"]
+        more = f", missing {missing_words(tallies(votes, client.validators()))}"
+    session.output.text(f"proposal {proposal} is {status}{more}")
 
 
 @gov.command()
-@click.option("--home", type=existing_directory(), required=True, help="Directory of the node.")
-@click.option("--name", required=True, help="For people, for example gov-3.")
-@click.option("--organisation", required=True, metavar="ID", help="Who runs it.")
-@click.option("--node-passphrase-file", type=any_path(), help="Of the node's consensus key.")
+@_home
+@click.option("--name", help="For people (default: node.name of the home, or as it is now).")
+@click.option("--organisation", metavar="ID", help="Who runs it; known if it validates already.")
+@_node_passphrase
 @click.option("--out", type=any_path(), help="Write to this file instead of stdout.")
 @pass_session
 def validator(
     session: Session,
     home: Path,
-    name: str,
-    organisation: str,
+    name: str | None,
+    organisation: str | None,
     node_passphrase_file: Path | None,
     out: Path | None,
 ) -> None:
-    """Describe a node as a validator: name, organisation, chamber and its two public keys."""
-    found: Json = session.client().get(f"/v1/organisations/{organisation}")
-    described = Validator(
-        name,
-        organisation,
-        Chamber[str(found["kind"]).upper()],
-        consensus_key_of(home, node_passphrase_file).public_key,
-        PublicKey(node_key(home)),
-    )
-    text = json.dumps(to_json(described), indent=2, ensure_ascii=False) + "\n"
+    r"""Describe a node as a validator: name, organisation, chamber and its two public keys.
+
+    The consensus key is that of HOME/keys/validator-next.pem if there is one, otherwise that of
+    validator.pem. The node's own HTTP interface is asked, unless --node names another.
+
+    \b
+    Examples:
+      mbi gov validator --home HOME --organisation treasury --out gov-3.json
+      mbi gov validator --home HOME --out gov-3.json        # new keys for a validator
+    """
+    described = _describe(session, read_home(home, node_passphrase_file), name, organisation)
+    document = to_json(described)
+    text = json.dumps(document, indent=2, ensure_ascii=False) + "\n"
     if out is None:
         click.echo(text, nl=False)
         return
     create_private_file(out, text.encode())
-    session.output.document({"file": str(out), **to_json(described)})
-    session.output.text(f"written to {out}")
+    session.output.document({"file": str(out), **document})
+    seat = f"{described.name} of {described.organisation}, {described.chamber.name.lower()}"
+    session.output.text(f"{seat}: written to {out}")
+
+
+def _describe(
+    session: Session, home: Home, name: str | None, organisation: str | None
+) -> Validator:
+    """Return the validator that a home can be; what is not stated stays as it is now."""
+    client = home.session(session).client()
+    key, node_key = home.consensus_key().public_key, home.node_key()
+    for member in client.validators():
+        if member["node_key"] == node_key.hex():
+            name, organisation = name or member["name"], organisation or member["organisation"]
+    if organisation is None:
+        raise UsageError("name the organisation that runs it: --organisation ID")
+    found: Json = client.get(f"/v1/organisations/{organisation}")
+    chamber = Chamber[str(found["kind"]).upper()]
+    return Validator(name or home.name, organisation, chamber, key, node_key)
 
 
 @gov.command()
 @click.argument("file", type=any_path())
-@click.option("--home", type=existing_directory(), required=True, help="Directory of the node.")
-@click.option("--node-passphrase-file", type=any_path(), help="Of the node's consensus key.")
-@click.option("--from", "signer", required=True, metavar="KEY", help="Account that sends it.")
-@sender_options
-@keys_option
-@chain_id_option
+@_home
+@_node_passphrase
 @pass_session
+@acting
 def ready(
-    session: Session,
-    /,
-    file: Path,
-    home: Path,
-    node_passphrase_file: Path | None,
-    signer: str,
-    keys_directory: Path | None,
-    passphrase_file: Path | None,
-    chain_id: str | None,
-    **options: Any,
+    session: Session, act: Act, file: Path, home: Path, node_passphrase_file: Path | None
 ) -> None:
-    r"""Let a joining node say on chain that it is synced and can vote.
+    r"""Say on chain that a joining node is synced and can vote; its consensus key signs.
 
-    The node (--node) is asked first whether it is synced; its consensus key signs. A change that
-    adds a validator is refused unless it said so lately.
+    The node itself is asked whether it is synced, and sends it, unless --node names another. A
+    change that adds a validator or replaces its keys is refused unless they said so lately.
+    Any account of the validator's organisation may send it.
 
     \b
     Example:
       mbi gov ready gov-3.json --home HOME --from treasury-admin --wait
     """
-    described = validator_of(file)
+    described, owner = validator_of(file), read_home(home, node_passphrase_file)
+    session = owner.session(session)
+    key = owner.consensus_key()
+    for what, stated, held in (
+        ("consensus key", described.consensus_key, key.public_key),
+        ("node key", described.node_key, owner.node_key()),
+    ):
+        if stated != held:
+            raise UsageError(f"{file} names {what} {stated.hex()}, {home} holds {held.hex()}")
     client = session.client()
     status = client.status()
     if status["syncing"]:
@@ -175,64 +174,62 @@ def ready(
             "a node proves that it is ready when it is synced"
         )
     parameters: Json = client.get("/v1/governance/parameters")
-    expires_ms = TimeMs(int(time.time() * 1000) + int(parameters["readiness_ms"]) // 2)
-    key = consensus_key_of(home, node_passphrase_file)
-    if key.public_key != described.consensus_key:
-        raise UsageError(
-            f"{file} names consensus key {described.consensus_key.hex()}, "
-            f"{home} holds {key.public_key.hex()}"
-        )
-    identity = chain_id_of(session, chain_id)
-    draft = Draft((sign_readiness(identity, described, expires_ms, key),))
-    store = open_store(session, keys_directory, passphrase_file)
-    finish(session, store, draft, (signer,), identity.hex(), options)
+    # Half of what is allowed leaves room for a clock that runs ahead.
+    expires_ms = TimeMs(time.time_ns() // 1_000_000 + int(parameters["readiness_ms"]) // 2)
+    identity = chain_id_of(session, act.chain_id)
+    done = act.carry_out(session, sign_readiness(identity, described, expires_ms, key))
+    if done is not None and done.get("receipt"):
+        until = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(expires_ms // 1000))
+        session.output.text(f"{described.name} is ready until {until}")
 
 
 @gov.command()
-@click.argument("file", type=click.Path(allow_dash=True))
-@click.option("--from", "signer", required=True, metavar="KEY", help="Account that sends it.")
-@sender_options
-@keys_option
-@chain_id_option
+@click.argument("file", type=click.Path(allow_dash=True), required=False)
 @pass_session
-def evidence(
-    session: Session,
-    /,
-    file: str,
-    signer: str,
-    keys_directory: Path | None,
-    passphrase_file: Path | None,
-    chain_id: str | None,
-    **options: Any,
-) -> None:
-    r"""Report two votes of one validator that contradict each other.
+@acting
+def evidence(session: Session, act: Act, file: str | None) -> None:
+    r"""List evidence against validators; with FILE, put the evidence in it on chain.
 
-    FILE holds {"first": {...}, "second": {...}}, as an item of /v1/evidence does.
+    FILE holds {"first": {...}, "second": {...}}, as an item of /v1/evidence/pending does. Nodes
+    with a reporter key do this by themselves.
 
     \b
-    Example:
-      curl -s $MBI_NODE/v1/evidence | jq '.items[0]' | mbi gov evidence - --from alice --wait
+    Examples:
+      mbi gov evidence
+      mbi gov evidence proof.json --from alice --wait
     """
+    if file is None:
+        _list_evidence(session)
+        return
     found = load_json(read_input(file), FILE_BYTES_MAX)
     if not isinstance(found, dict) or not {"first", "second"} <= set(found):
         raise UsageError(f"{file[:80]}: expected an object with the votes first and second")
     report = {"type": "report_evidence", "first": found["first"], "second": found["second"]}
-    draft = Draft((operation_from_json(report, file[:80]),))
-    store = open_store(session, keys_directory, passphrase_file)
-    finish(session, store, draft, (signer,), chain_id, options)
+    done = act.carry_out(session, operation_from_json(report, file[:80]))
+    for event in ((done or {}).get("receipt") or {}).get("events", ()):
+        session.output.text(f"{event['validator']['name']}: {event['effect']}")
 
 
-def _row(item: Json) -> tuple[Any, ...]:
-    votes = item["votes"]
-    approving = [entry["organisation"] for entry in votes if entry["approve"]]
-    opposing = [entry["organisation"] for entry in votes if not entry["approve"]]
-    return (
-        item["id"],
-        item["change"]["type"],
-        item["organisation"],
-        item["status"],
-        ", ".join(approving),
-        ", ".join(opposing),
-        item["expires"],
-        item["reason"],
+def _list_evidence(session: Session) -> None:
+    client = session.client()
+    pending = list(client.get("/v1/evidence/pending")["items"])
+    items = [*client.items("/v1/evidence"), *pending]
+    session.output.document({"items": items})
+    if not items:
+        session.output.note("none")
+        return
+    session.output.table(
+        EVIDENCE_COLUMNS,
+        (
+            (
+                item["validator"]["name"],
+                item["validator"]["organisation"],
+                item["first"]["epoch"],
+                item["first"]["view"],
+                f"{item['first']['kind']}, {item['second']['kind']}",
+                item["height"] if item["height"] is not None else "not on chain yet",
+                f"{item['validator']['consensus_key'][:16]}…",
+            )
+            for item in items
+        ),
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from ledger.agenda import KNOWN_FEATURES
 from ledger.operations import ProposeChange
 from ledger.records import (
+    WEIGHT_MAX,
     ActivateFeature,
     AddValidator,
     AssetClass,
@@ -23,10 +26,8 @@ from ledger.records import (
 from ledger.types import Height
 from mbi.calls import Json
 from mbi.cli.base import MbiGroup, Session, any_path, pass_session
+from mbi.cli.gov_act import Act, acting
 from mbi.cli.gov_files import member_key, structure_of, validator_of
-from mbi.cli.secret_input import keys_option, open_store
-from mbi.cli.tx_sign import chain_id_option, finish, sender_options
-from mbi.drafts import Draft
 from mbi.errors import UsageError
 
 PARAMETERS: Final = Parameters.__struct_fields__
@@ -36,59 +37,39 @@ PARAMETERS: Final = Parameters.__struct_fields__
 def propose() -> None:
     """Propose a change, and approve it for the own organisation.
 
-    What cannot be right is refused at once, with the reason: try --dry-run.
+    What would fail is not sent; the reason is told. --dry-run only asks.
     """
 
 
-def _sends(function: Callable[..., Change]) -> Callable[..., None]:
-    """Turn a function that returns a change into a command that proposes it."""
+def _proposes(function: Callable[..., Change]) -> Callable[..., None]:
+    """Turn a function that returns a change into one that proposes it."""
 
-    @click.option(
-        "--from", "signer", required=True, metavar="KEY", help="Admin of an organisation."
-    )
-    @sender_options
-    @keys_option
-    @chain_id_option
-    @pass_session
-    def command(
-        session: Session,
-        /,
-        signer: str,
-        keys_directory: Path | None,
-        passphrase_file: Path | None,
-        chain_id: str | None,
-        sender: str | None,
-        nonce: int | None,
-        memo: str,
-        valid_for: float,
-        wait: bool,
-        dry_run: bool,
-        **fields: Any,
-    ) -> None:
-        options = {
-            "sender": sender,
-            "nonce": nonce,
-            "memo": memo,
-            "valid_for": valid_for,
-            "wait": wait,
-            "dry_run": dry_run,
-        }
-        draft = Draft((ProposeChange(None, function(session, **fields)),))
-        store = open_store(session, keys_directory, passphrase_file)
-        finish(session, store, draft, (signer,), chain_id, options)
+    @functools.wraps(function)
+    def command(session: Session, act: Act, **fields: Any) -> None:
+        done = act.carry_out(session, ProposeChange(None, function(session, **fields)))
+        if done is None:
+            return
+        events = (done.get("receipt") or {}).get("events") or [{}]
+        number = events[0].get("proposal")
+        if number is None:
+            session.output.note("its number will be in: mbi gov list (--wait tells it at once)")
+        elif events[0].get("status") == "open":
+            session.output.text(f"proposal {number}; others vote: mbi gov vote {number} --approve")
+        else:
+            session.output.text(f"proposal {number} is {events[0].get('status')}")
 
-    command.__doc__ = function.__doc__
-    vars(command)["__click_params__"] += vars(function).get("__click_params__", [])
     return command
 
 
 @propose.command("add-validator")
-@_sends
 @click.argument("file", type=any_path())
+@pass_session
+@acting
+@_proposes
 def add_validator(session: Session, file: Path) -> Change:
-    r"""Add the validator that FILE of ``mbi gov validator`` describes.
+    r"""Add the validator that FILE describes (mbi gov validator).
 
-    Its node must have said that it is ready: mbi gov ready.
+    Its node must say that it is ready before the change takes effect: mbi gov ready.
 
     \b
     Example:
@@ -98,8 +79,10 @@ def add_validator(session: Session, file: Path) -> Change:
 
 
 @propose.command("remove-validator")
-@_sends
 @click.argument("validator", metavar="NAME|KEY")
+@pass_session
+@acting
+@_proposes
 def remove_validator(session: Session, validator: str) -> Change:
     r"""Take a validator out of the set.
 
@@ -111,24 +94,26 @@ def remove_validator(session: Session, validator: str) -> Change:
 
 
 @propose.command("rotate-key")
-@_sends
-@click.argument("validator", metavar="NAME|KEY")
 @click.argument("file", type=any_path())
-def rotate_key(session: Session, validator: str, file: Path) -> Change:
-    r"""Replace both keys of a validator by those that FILE of ``mbi gov validator`` names.
+@pass_session
+@acting
+@_proposes
+def rotate_key(session: Session, file: Path) -> Change:
+    r"""Give the validator that FILE names the keys in FILE (mbi gov validator).
+
+    They must say that they are ready before the change takes effect: mbi gov ready.
 
     \b
     Example:
-      mbi gov propose rotate-key com-2 com-2-new.json --from bank-admin --wait
+      mbi gov propose rotate-key com-2.json --from bank-admin --wait
     """
     new = validator_of(file)
-    return RotateKey(member_key(session, validator), new.consensus_key, new.node_key)
+    return RotateKey(member_key(session, new.name), new.consensus_key, new.node_key)
 
 
 @propose.command("set-powers")
-@_sends
 @click.argument("organisation")
-@click.option("--weight", type=click.IntRange(min=1), help="Share of throughput.")
+@click.option("--weight", type=click.IntRange(1, WEIGHT_MAX), help="Share of throughput.")
 @click.option(
     "--licence",
     "licences",
@@ -137,6 +122,9 @@ def rotate_key(session: Session, validator: str, file: Path) -> Change:
     help="A licence that it keeps or gets; repeatable. What is not named is lost.",
 )
 @click.option("--no-licences", is_flag=True, help="It keeps no licence.")
+@pass_session
+@acting
+@_proposes
 def set_powers(
     session: Session,
     organisation: str,
@@ -152,17 +140,18 @@ def set_powers(
     """
     if licences and no_licences:
         raise UsageError("give either --licence or --no-licences")
+    if weight is None and not licences and not no_licences:
+        raise UsageError("say what changes: --weight, --licence or --no-licences")
     present: Json = session.client().get(f"/v1/organisations/{organisation}")
     names = () if no_licences else licences or tuple(present["licences"])
     return SetPowers(
         organisation,
         weight or int(present["weight"]),
-        tuple(sorted(AssetClass[name.upper()] for name in names)),
+        tuple(sorted({AssetClass[name.upper()] for name in names})),
     )
 
 
 @propose.command("set-parameters")
-@_sends
 @click.option(
     "--set",
     "settings",
@@ -171,6 +160,9 @@ def set_powers(
     metavar="NAME=NUMBER",
     help=f"One of {', '.join(PARAMETERS)}; repeatable.",
 )
+@pass_session
+@acting
+@_proposes
 def set_parameters(session: Session, settings: tuple[str, ...]) -> Change:
     r"""Replace limits of the network; what is not named stays. In force from the next epoch on.
 
@@ -181,23 +173,32 @@ def set_parameters(session: Session, settings: tuple[str, ...]) -> Change:
     present: Json = dict(session.client().get("/v1/governance/parameters"))
     for setting in settings:
         name, equals, number = setting.partition("=")
-        if name not in PARAMETERS or not equals or not number.isdecimal():
+        if name not in PARAMETERS or not equals or not (number.isascii() and number.isdigit()):
             raise UsageError(
-                f"--set {setting!r}: expected NAME=NUMBER with a name of {', '.join(PARAMETERS)}"
+                f"--set {setting[:80]!r}: expected NAME=NUMBER, NAME one of {', '.join(PARAMETERS)}"
             )
         present[name] = int(number)
     return SetParameters(structure_of(Parameters, present, "--set"))
 
 
 @propose.command("activate-feature")
-@_sends
 @click.argument("name")
 @click.option("--height", type=click.IntRange(min=1), required=True, help="First height of it.")
-def activate_feature(session: Session, name: str, height: int) -> Change:
+@click.option("--newer", is_flag=True, help="Other versions than this one know the feature.")
+@pass_session
+@acting
+@_proposes
+def activate_feature(session: Session, name: str, height: int, newer: bool) -> Change:
     r"""Change the rules from a height on. Nodes that do not know the feature stop there.
 
     \b
     Example:
       mbi gov propose activate-feature settlement-2 --height 250000 --from regulator-admin --wait
     """
+    if name not in KNOWN_FEATURES and not newer:
+        known = ", ".join(sorted(KNOWN_FEATURES)) or "none"
+        raise UsageError(
+            f"this version knows no feature {name!r} (it knows: {known}) and its nodes would stop "
+            f"at height {height}; if all nodes run a newer version that does, add --newer"
+        )
     return ActivateFeature(name, Height(height))

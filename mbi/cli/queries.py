@@ -7,8 +7,9 @@ from typing import Any, Final
 
 import click
 
-from mbi.calls import Json
+from mbi.calls import PAGE_MAX, Json
 from mbi.cli.base import MbiCommand, MbiGroup, Session, pass_session
+from mbi.cli.gov_words import change_words, set_words, time_words
 
 LIST_DEFAULT: Final = 20
 HASH_LENGTH: Final = 64
@@ -141,8 +142,28 @@ def block_list(session: Session, limit: int) -> None:
 @click.command(cls=MbiCommand)
 @pass_session
 def validators(session: Session) -> None:
-    """List the validators: chamber, organisation, blocks proposed, signed and missed."""
-    _list(session, session.client().items("/v1/validators"), VALIDATOR_COLUMNS)
+    """List the validators of this epoch, what they did, and who is about to join or leave."""
+    client = session.client()
+    items, consensus = client.validators(), client.consensus()
+    scheduled = consensus["scheduled"]
+    approved = [
+        proposal
+        for proposal in client.items("/v1/governance/proposals", limit=PAGE_MAX, order="desc")
+        if proposal["status"] == "approved"
+    ]
+    epoch = {name: consensus[name] for name in ("era", "epoch", "epoch_base_height", "scheduled")}
+    session.output.document({"items": items, **epoch, "approved": approved})
+    base = epoch["epoch_base_height"]
+    session.output.text(f"epoch {epoch['epoch']}, since block {base}", "bold")
+    _table(session, items, VALIDATOR_COLUMNS)
+    moves = set_words([item["name"] for item in items], scheduled)
+    if moves:
+        session.output.text(f"with the next boundary block: {moves}")
+    names = {item["consensus_key"]: item["name"] for item in items}
+    for proposal in reversed(approved):
+        when = time_words(proposal["effective"])
+        words = change_words(proposal["change"], names)
+        session.output.text(f"approved, from {when}: {words} (proposal {proposal['id']})")
 
 
 def _list(session: Session, items: Iterable[Json], columns: Sequence[str]) -> None:
