@@ -77,7 +77,7 @@ def run(
     world = World(options, sink, traced=traced)
     try:
         with installed(world.scheme):
-            _run_phases(world, result)
+            run_phases(world, result)
     except Violation as violation:
         result.invariant, result.detail = violation.invariant, violation.detail
     except (EventStorm, TooManyWants) as storm:
@@ -103,7 +103,12 @@ def run(
     return result
 
 
-def _run_phases(world: World, result: Result) -> None:
+def run_phases(world: World, result: Result) -> None:
+    """Take a new world through its phases.
+
+    Raises:
+        Violation: an invariant does not hold.
+    """
     workload = Workload(world)
     governance = Governance(world, workload)
     faults = Faults(world, governance)
