@@ -10,8 +10,7 @@ from __future__ import annotations
 
 from ledger.errors import InvalidEvidence
 from ledger.types import Digest
-from ledger.validators import ValidatorSet
-from ledger.votes import Verify, Vote, VoteKind, check_vote, verify_vote
+from ledger.votes import Electors, Verify, Vote, VoteKind, check_vote, verify_vote
 
 
 def are_conflicting(a: Vote, b: Vote) -> bool:
@@ -24,7 +23,7 @@ def are_conflicting(a: Vote, b: Vote) -> bool:
 
 
 def verify_evidence(
-    a: Vote, b: Vote, chain_id: Digest, validators: ValidatorSet, verify: Verify
+    a: Vote, b: Vote, chain_id: Digest, validators: Electors, verify: Verify
 ) -> None:
     """Check that two votes of an epoch with these validators prove a fault.
 
@@ -34,7 +33,7 @@ def verify_evidence(
     if not are_conflicting(a, b):
         raise InvalidEvidence(f"votes of validators {a.voter} and {b.voter} do not conflict")
     for vote in (a, b):
-        problem = check_vote(vote, validators.size)
+        problem = check_vote(vote, len(validators))
         if problem is not None:
             raise InvalidEvidence(problem)
         if not verify_vote(vote, chain_id, validators, verify):

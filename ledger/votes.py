@@ -8,7 +8,7 @@ Normative text: ``docs/protocol-consensus.md``, Votes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from struct import Struct as BinaryLayout
 from typing import Final, NamedTuple
@@ -27,7 +27,7 @@ from ledger.types import (
     SignatureField,
     View,
 )
-from ledger.validators import ValidatorSet
+from ledger.validators import Validator, ValidatorSet
 
 VOTE_TAG: Final = b"MBI-VOTE-v1".ljust(16, b"\0")
 """Domain tag in front of every signed vote."""
@@ -37,6 +37,10 @@ Sign = Callable[[bytes], Signature]
 
 Verify = Callable[[PublicKey, bytes, Signature], bool]
 """Checks a signature under the strict Ed25519 rule of the ledger."""
+
+
+Electors = ValidatorSet | Sequence[Validator]
+"""The members of an epoch by index: a set, or what the state records of it."""
 
 
 class VoteKind(IntEnum):
@@ -114,7 +118,7 @@ def check_vote(vote: Vote, size: int) -> str | None:
     return None
 
 
-def verify_vote(vote: Vote, chain_id: Digest, validators: ValidatorSet, verify: Verify) -> bool:
+def verify_vote(vote: Vote, chain_id: Digest, validators: Electors, verify: Verify) -> bool:
     """Tell whether a well-formed vote carries its voter's signature."""
     message = vote_signing_bytes(chain_id, vote.kind, vote.era, vote.epoch, vote.view, vote.value)
     return verify(validators[vote.voter].consensus_key, message, vote.signature)

@@ -402,14 +402,20 @@ def test_readiness_is_for_a_time_that_is_near(chain: Electorate, lasting_ms: int
     assert code == "invalid_readiness"
 
 
-def test_an_operation_with_signatures_of_its_own_stands_alone(chain: Electorate) -> None:
-    """C11: a hundred of them in one transaction would be a hundred signature checks."""
+def test_each_operation_of_governance_stands_alone(chain: Electorate) -> None:
+    """C11: a hundred of them in one transaction would be a hundred signature checks or tallies."""
     ready = sign_readiness(
         chain.chain_id, NEWCOMER, TimeMs(chain.next_time_ms + 1_000), consensus_key("com-9")
     )
     assert chain.run("com-9 clerk", ready, ready).code == "not_alone"
     evidence = chain.double_vote("com-1")
     assert chain.run("com-9 clerk", evidence, evidence).code == "not_alone"
+    propose = ProposeChange(None, removal("com-1"))
+    assert chain.run("gov-1", propose, propose).code == "not_alone"
+    assert chain.latest == 0
+    assert chain.propose(removal("com-1")).code == "ok"
+    vote = VoteChange(None, ProposalId(1), approve=True)
+    assert chain.run("gov-2", vote, vote).code == "not_alone"
 
 
 # --- Parameters, features -------------------------------------------------------------------------
