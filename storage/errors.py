@@ -12,6 +12,7 @@ Each leaf has a stable ``code`` and a message that says what to do.
     │   ├── StoreForbidden       no permission, or a read-only file system
     │   ├── WrongChain           the database belongs to another network
     │   ├── NewerSchema          written by a newer version of this software
+    │   ├── OlderSchema          written by an older version of this software
     │   ├── MarkerExists         the signer marker says that this node has voted before
     │   └── MarkerInvalid        the signer marker beside the database cannot be read
     ├── StoreCorrupt             bytes on disk are not what was written
@@ -115,6 +116,19 @@ class NewerSchema(OpenError):
         super().__init__(
             f"the database has schema version {found}, this software reads up to {supported}; "
             "run the newer version, which cannot be undone on this directory"
+        )
+
+
+class OlderSchema(OpenError):
+    """The database was written by an older version of this software."""
+
+    code = "older_schema"
+
+    def __init__(self, supported: int, found: int) -> None:
+        super().__init__(
+            f"the database has schema version {found}, this software reads {supported} only. "
+            "Start the version that wrote it, or give the node a new database that it fills from "
+            "its peers: mbi node init (--rejoin for a validator)"
         )
 
 

@@ -15,7 +15,14 @@ from msgspec import Struct
 
 from ledger.types import DigestField
 from storage.chain_store import ChainStore
-from storage.errors import MarkerExists, NewerSchema, StoreCorrupt, StoreMissing, WrongChain
+from storage.errors import (
+    MarkerExists,
+    NewerSchema,
+    OlderSchema,
+    StoreCorrupt,
+    StoreMissing,
+    WrongChain,
+)
 from storage.leveldb import LevelDBStore
 from storage.marker import Marker, read_marker, reason_for_quarantine, write_marker
 from storage.schema import HEAD_KEY, IDENTITY_KEY, QUARANTINE_KEY, SCHEMA_VERSION
@@ -136,10 +143,12 @@ def read_identity(store: KeyValueStore, chain_id: Digest) -> Identity:
     if data is None or store.get(HEAD_KEY) is None:
         raise StoreMissing(store.path, "its first record (creation was interrupted)")
     try:
-        # The version alone first: the other fields may have another form in a newer one.
+        # The version alone first: the other fields may have another form in another one.
         schema = msgspec.msgpack.decode(data, type=_SchemaOnly).schema
         if schema > SCHEMA_VERSION:
             raise NewerSchema(SCHEMA_VERSION, schema)
+        if schema < SCHEMA_VERSION:
+            raise OlderSchema(SCHEMA_VERSION, schema)
         identity = _decode(data)
     except msgspec.MsgspecError as error:
         raise StoreCorrupt(store.path, "the identity record", str(error)) from error

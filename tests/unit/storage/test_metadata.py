@@ -19,6 +19,7 @@ from storage.errors import (
     MarkerExists,
     MarkerInvalid,
     NewerSchema,
+    OlderSchema,
     OpenError,
     StoreCorrupt,
     StoreExists,
@@ -143,15 +144,18 @@ def test_a_database_of_another_chain_is_refused(home: Home) -> None:
     assert marker.boots == 0
 
 
-def test_a_newer_database_is_refused(home: Home) -> None:
+@pytest.mark.parametrize(("step", "error"), [(1, NewerSchema), (-1, OlderSchema)])
+def test_a_database_of_another_version_is_refused(
+    home: Home, step: int, error: type[Exception]
+) -> None:
     """O5: whatever the rest of its identity looks like."""
     home.create()
     store = LevelDBStore.open(home.data)
     batch = store.batch()
-    batch.put(IDENTITY_KEY, msgspec.msgpack.encode([SCHEMA_VERSION + 1, "anything", {}]))
+    batch.put(IDENTITY_KEY, msgspec.msgpack.encode([SCHEMA_VERSION + step, "anything", {}]))
     store.write(batch, sync=True)
     store.close()
-    with pytest.raises(NewerSchema, match=f"version {SCHEMA_VERSION + 1}"):
+    with pytest.raises(error, match=f"version {SCHEMA_VERSION + step}"):
         home.start()
 
 
