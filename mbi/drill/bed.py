@@ -20,7 +20,7 @@ from mbi.errors import MbiError, OperationFailed, UsageError
 
 VALIDATORS_MIN: Final = 4
 """The smallest network that bears one faulty validator."""
-CALM_S: Final = 60.0
+CALM_S: Final = 120.0
 """How long a network may take to be whole before a drill begins."""
 LEADER_S: Final = 10.0
 

@@ -45,7 +45,12 @@ def program(name: str) -> str:
 
 async def build_tools() -> None:
     """Build the image of the helpers: Python, ``tc`` and ``iptables``."""
-    await build(TOOLS_IMAGE, _DOCKERFILE.format(base=os.environ.get("BASE", BASE)))
+    await build(TOOLS_IMAGE, _DOCKERFILE.format(base=base_image()))
+
+
+def base_image() -> str:
+    """Return the image that helpers are built from; the environment may name another."""
+    return os.environ.get("BASE", BASE)
 
 
 async def remove_helpers(project: Project) -> None:

@@ -9,18 +9,17 @@ from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Final
 
+from mbi.drill import skew
 from mbi.drill.bed import Bed
 from mbi.drill.engine import build, docker, logs
 from mbi.drill.faults import STOP_S, CutOff
-from mbi.drill.helpers import HELPER_LABEL, TOOLS_IMAGE
+from mbi.drill.helpers import HELPER_LABEL, TOOLS_IMAGE, base_image
 from mbi.drill.project import Container
 from mbi.drill.watch import POLL_S
 from mbi.errors import MbiError, OperationFailed
 
 UPGRADED_VERSION: Final = "drill"
 CLOCK_IMAGE: Final = "mbi-drill-clock:1"
-CLOCK_FILE: Final = "/tmp/clock"
-"""Inside the container, on its tmpfs."""
 CLOCK_STEPS_S: Final = (3600, -3600, 5)
 """An hour ahead, a jump to an hour behind, then a little ahead."""
 CLOCK_STEP_LASTS_S: Final = 8.0
@@ -32,14 +31,6 @@ SMALL: Final = "/small"
 _UPGRADE_FILE: Final = """\
 FROM {image}
 LABEL org.opencontainers.image.version="{version}"
-"""
-_CLOCK_FILE: Final = """\
-FROM {image}
-USER root
-RUN apt-get update && apt-get install -y --no-install-recommends faketime \\
-    && rm -rf /var/lib/apt/lists/* \\
-    && ln -s "$(find /usr/lib -name libfaketimeMT.so.1)" /usr/local/lib/faketime.so
-USER {user}
 """
 
 
@@ -64,22 +55,13 @@ async def upgraded_in_turn(bed: Bed) -> AsyncIterator[CutOff]:
 
 @contextlib.asynccontextmanager
 async def skewed_clock(bed: Bed) -> AsyncIterator[CutOff]:
-    """One validator's wall clock an hour ahead, then behind, then five seconds ahead.
+    """Set one validator's wall clock an hour ahead, then behind, then five seconds ahead.
 
-    Containers share the clock of their host; libfaketime answers for it in an image derived from
-    the node's. The monotonic clock stays true, as it does when an operator sets the time.
+    The monotonic clock stays true, as it does when an operator sets the time.
     """
     victim = bed.victim
-    container = await bed.container(victim)
-    await build(CLOCK_IMAGE, _CLOCK_FILE.format(image=container.image, user=container.user))
-    environment = {
-        "LD_PRELOAD": "/usr/local/lib/faketime.so",
-        "FAKETIME_TIMESTAMP_FILE": CLOCK_FILE,
-        "FAKETIME_CACHE_DURATION": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        "DONT_FAKE_MONOTONIC": "1",
-    }
-    service = {"image": CLOCK_IMAGE, "environment": environment}
+    await build(CLOCK_IMAGE, skew.dockerfile((await bed.container(victim)).image, base_image()))
+    service = {"image": CLOCK_IMAGE, "environment": {"LD_PRELOAD": skew.LIBRARY}}
     try:
         await bed.project.recreate(victim.name, {"services": {victim.name: service}})
         await bed.wait_whole()
@@ -95,8 +77,8 @@ async def skewed_clock(bed: Bed) -> AsyncIterator[CutOff]:
 async def _set_clock(bed: Bed, offset_s: int) -> None:
     """Set the offset and wait until the node itself tells the other time."""
     container = await bed.container(bed.victim)
-    write = f"open('{CLOCK_FILE}', 'w').write('{offset_s:+d}s\\n')"
-    await docker("exec", container.id, "env", "-u", "LD_PRELOAD", "python", "-c", write)
+    write = f"open('{skew.OFFSET_FILE}', 'w').write('{offset_s:+d}')"
+    await docker("exec", container.id, "python", "-c", write)
     deadline = time.monotonic() + IN_FORCE_S
     while time.monotonic() < deadline:
         with contextlib.suppress(MbiError):
