@@ -33,6 +33,13 @@ class FakeNode:
     blocks: dict[int, list[bytes]] = field(default_factory=dict)
     """Ids per height."""
     batches: int = 0
+    documents: dict[str, Any] = field(default_factory=dict)
+    """Answers to further GET routes, by path."""
+    outcome: dict[str, Any] = field(
+        default_factory=lambda: {"receipt": {"code": "ok"}, "detail": None}
+    )
+    """Answer to a dry run."""
+    simulated: list[bytes] = field(default_factory=list)
 
 
 def problem(status: int, code: str, detail: str, **extra: Any) -> web.Response:
@@ -47,6 +54,7 @@ def make_app(node: FakeNode) -> web.Application:
     _add_queries(app, node)
     _add_transactions(app, node)
     _add_oddities(app)
+    _add_documents(app, node)
     return app
 
 
@@ -59,7 +67,14 @@ def _add_queries(app: web.Application, node: FakeNode) -> None:
 
     async def status(_: web.Request) -> web.Response:
         return web.json_response(
-            {"chain_id": CHAIN_ID, "height": node.height, "name": "gov-1", "version": "9"}
+            {
+                "chain_id": CHAIN_ID,
+                "height": node.height,
+                "name": "gov-1",
+                "version": "9",
+                "network_height": node.height,
+                "syncing": not node.ready,
+            }
         )
 
     async def blocks(request: web.Request) -> web.Response:
@@ -106,6 +121,10 @@ def _add_transactions(app: web.Application, node: FakeNode) -> None:
         items = [{"id": wire[:32].hex(), "status": "accepted"} for wire in wires]
         return web.json_response({"items": items})
 
+    async def simulate(request: web.Request) -> web.Response:
+        node.simulated.append(await request.read())
+        return web.json_response(node.outcome)
+
     async def transaction(request: web.Request) -> web.Response:
         found = node.statuses.get(request.match_info["id"])
         if found is None:
@@ -114,7 +133,20 @@ def _add_transactions(app: web.Application, node: FakeNode) -> None:
 
     app.router.add_post("/v1/transactions", submit)
     app.router.add_post("/v1/transactions/batch", batch)
+    app.router.add_post("/v1/transactions/simulate", simulate)
     app.router.add_get("/v1/transactions/{id}", transaction)
+
+
+def _add_documents(app: web.Application, node: FakeNode) -> None:
+    async def document(request: web.Request) -> web.Response:
+        found = node.documents.get(request.path)
+        if found is None:
+            return problem(404, "not_found", f"nothing at {request.path}")
+        if isinstance(found, list):
+            found = {"items": found, "next_cursor": None, "latest_height": node.height}
+        return web.json_response(found)
+
+    app.router.add_get("/{path:.*}", document)
 
 
 def _add_oddities(app: web.Application) -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import pytest
 
@@ -20,60 +18,10 @@ from mbi.cli.tx_sign import parse_fields
 from mbi.errors import UsageError
 from mbi.keyfiles import encode_key, read_key
 from mbi.localnet import builder
-from tests.unit.mbi.fake_node import CHAIN_ID, FakeNode, serving_in_thread
+from tests.unit.mbi.commands import Outcome, Runner
+from tests.unit.mbi.fake_node import CHAIN_ID, FakeNode
 
 ADDRESS = "mbi1svwayl0l3lj6nkr4rzuyvg2pmcta4cez9260vs"
-
-
-class Outcome(NamedTuple):
-    """What one run of the command gave."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        return json.loads(self.out)
-
-
-class Runner:
-    """Runs the command in this process, away from the user's own files."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self._capture = capture
-
-    def __call__(self, *words: str) -> Outcome:
-        self._capture.readouterr()
-        code = cli.run(list(words))
-        captured = self._capture.readouterr()
-        return Outcome(int(code), captured.out, captured.err)
-
-
-@pytest.fixture
-def mbi(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Runner:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("MBI_")]:
-        monkeypatch.delenv(name)
-    return Runner(capsys)
-
-
-@pytest.fixture
-def node() -> Iterator[FakeNode]:
-    with serving_in_thread(FakeNode()) as running:
-        yield running
-
-
-@pytest.fixture
-def keys(mbi: Runner) -> Path:
-    """A key directory with an unencrypted key `alice`."""
-    assert mbi("keys", "new", "alice", "--unencrypted").code == 0
-    return Path("data/mbi/keys").resolve()
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ import pytest
 from ledger.address import address_of, format_address
 from ledger.crypto import SigningKey, verify_many
 from ledger.errors import LedgerError
+from ledger.genesis import DEFAULT_PARAMETERS
+from ledger.json import operation_to_json, to_json
 from ledger.operations import SPEC_BY_NAME
 from ledger.transaction import decode_transaction
 from ledger.types import Digest
@@ -26,6 +28,17 @@ CHAIN = Digest(b"\x11" * 32)
 ALICE, BOB = SigningKey.from_seed(b"a" * 32), SigningKey.from_seed(b"b" * 32)
 ADDRESS = format_address(address_of(BOB.public_key))
 KEYS = [{"public_key": BOB.public_key.hex(), "weight": 1}]
+JOINING = {
+    "name": "gov-3",
+    "organisation": "treasury",
+    "chamber": "government",
+    "consensus_key": ALICE.public_key.hex(),
+    "node_key": BOB.public_key.hex(),
+}
+VOTE = {
+    **{"kind": "notarize", "era": 0, "epoch": 1, "view": 8, "voter": 2, "signature": "ab" * 64},
+    "value": {"parent_view": 7, "block_hash": "01" * 32},
+}
 
 EXAMPLES: dict[str, dict[str, str]] = {
     "register_account": {
@@ -55,6 +68,14 @@ EXAMPLES: dict[str, dict[str, str]] = {
     "burn": {"asset": "issuer/ABC", "amount": "5"},
     "transfer": {"asset": "issuer/ABC", "to": ADDRESS, "amount": "5"},
     "authorise_holder": {"asset": "issuer/ABC", "holder": ADDRESS, "is_authorised": "yes"},
+    "propose_change": {"change": json.dumps({"type": "add_validator", "validator": JOINING})},
+    "vote_change": {"proposal": "7", "approve": "no"},
+    "prove_readiness": {
+        "validator": json.dumps(JOINING),
+        "expires_ms": "1735689600000",
+        "signature": "cd" * 64,
+    },
+    "report_evidence": {"first": json.dumps(VOTE), "second": json.dumps(VOTE | {"view": 9})},
 }
 """Fields of each operation as one types them on the command line."""
 
@@ -69,6 +90,31 @@ def test_every_operation_of_the_registry_can_be_typed_and_signed(name: str) -> N
     decoded = decode_transaction(CHAIN, signed.wire)
     assert decoded.transaction.operations == (built(name),)
     assert decoded.id.hex() == signed.id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"type": "add_validator", "validator": JOINING},
+        {"type": "remove_validator", "consensus_key": ALICE.public_key.hex()},
+        {
+            "type": "rotate_key",
+            "consensus_key": ALICE.public_key.hex(),
+            "new_consensus_key": BOB.public_key.hex(),
+            "new_node_key": SigningKey.from_seed(b"c" * 32).public_key.hex(),
+        },
+        {"type": "set_powers", "organisation": "bank", "weight": 5, "licences": ["deposit"]},
+        {"type": "set_parameters", "parameters": to_json(DEFAULT_PARAMETERS)},
+        {"type": "activate_feature", "name": "settlement-2", "height": 9},
+    ],
+    ids=lambda change: str(change["type"]),
+)
+def test_every_change_can_be_typed_and_signed(change: dict[str, Any]) -> None:
+    fields = operation_fields("propose_change", {"change": json.dumps(change)})
+    typed = operation("propose_change", fields)
+    decoded = decode_transaction(CHAIN, Wallet(CHAIN, [ALICE]).sign([typed]).wire)
+    assert decoded.transaction.operations == (typed,)
+    assert operation_to_json(typed)["change"] == change
 
 
 def test_signature_covers_chain_and_body() -> None:
