@@ -7,9 +7,11 @@ an epoch opens; what is asked for every block is kept in memory.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from consensus.recovery import RecoveryPlan
 from consensus.replica import CLOSINGS_KEPT
 from consensus.types import Certificate
 from ledger.block import Header
@@ -44,16 +46,29 @@ class PresentEpoch:
 class Epochs:
     """Follows the chain from epoch to epoch."""
 
-    def __init__(self, chain: ChainStore, schedules: ScheduleStore, state: State) -> None:
-        """``state`` is that of the head of ``chain``."""
+    def __init__(
+        self,
+        chain: ChainStore,
+        schedules: ScheduleStore,
+        state: State,
+        plans: Sequence[RecoveryPlan] = (),
+    ) -> None:
+        """``state`` is that of the head of ``chain``; ``plans`` are those that were accepted."""
         self._chain = chain
         self._state = state
-        self.present = self._read_present()
+        plan = plan_on(plans, Digest(chain.head().block_hash))
+        self.present = self._read_present() if plan is None else self._recovered(plan)
         """Of the block after the executed head."""
-        above = self.present.base.executed_height
+        above = schedules_from(self.present.base, self.present.era)
         self._scheduled = [
             (height, ValidatorSet(members)) for height, members in schedules.schedules(above)
         ]
+
+    def _recovered(self, plan: RecoveryPlan) -> PresentEpoch:
+        """Return the first epoch of an era whose base is the head: the state has no word of it."""
+        head = self._chain.head()
+        members = ValidatorSet(plan.members)
+        return PresentEpoch(plan.era, plan.epoch, head.header, Digest(head.block_hash), members)
 
     def _read_present(self) -> PresentEpoch:
         record = self._state.validators
@@ -113,10 +128,17 @@ class Epochs:
         for epoch in range(max(0, self.present.number - CLOSINGS_KEPT), self.present.number):
             record = self._record(Epoch(epoch))
             closing = None if record is None else self._chain.certificate(record.closed_height)
-            if closing is None:
+            if closing is not None:
+                found.append(closing)
+            elif record is None or not self._is_last_of_era(record):
                 raise InvariantViolation("closing_kept", f"no finalization closed epoch {epoch}")
-            found.append(closing)
         return tuple(found)
+
+    def _is_last_of_era(self, record: EpochRecord) -> bool:
+        """Tell whether a plan may have closed an epoch, or the one that its last block opened."""
+        later = [self._record(Epoch(record.epoch + number)) for number in (1, 2)]
+        eras = [self.present.era if item is None else item.era for item in later]
+        return any(era != record.era for era in eras)
 
     # ------------------------------------------------------------------ what happens
 
@@ -129,6 +151,20 @@ class Epochs:
             self.present = self._read_present()
             self._scheduled = [each for each in self._scheduled if each[0] > header.executed_height]
         return is_boundary or outcome.schedule is not None
+
+
+def plan_on(plans: Sequence[RecoveryPlan], block_hash: Digest) -> RecoveryPlan | None:
+    """Return the plan that continues from a block; the latest, if an era ended without a block."""
+    return next((plan for plan in reversed(plans) if plan.base_hash == block_hash), None)
+
+
+def schedules_from(base: Header, era: Era) -> Height:
+    """Return the height above which sets are scheduled that a boundary block may bring (V5).
+
+    That is what the block which opened the epoch certified. A recovery drops everything that its
+    era had scheduled, so after one it is the base.
+    """
+    return base.executed_height if base.era == era else base.height
 
 
 def decode_members(payload: bytes) -> tuple[Validator, ...]:

@@ -6,7 +6,8 @@
     ├── ConfigError          the configuration cannot be used; lists every problem at once
     ├── HomeError            the node's directory is missing something or belongs to another chain
     ├── SubmissionRefused    a transaction is not admitted; ``code`` says why
-    └── FatalError           the process must end: disk failure, disagreement, dead task
+    ├── FatalError           the process must end: disk failure, disagreement, dead task
+    └── EraComplete          the node must start anew: an accepted plan opens the next era
 
 ``InvariantViolation`` of the ledger is not listed: nothing handles it, it ends the process.
 """
@@ -49,6 +50,12 @@ class FatalError(NodeError):
         """``cause``: code of what forced the end, for instance ``disk_full``."""
         self.cause = cause
         super().__init__(message)
+
+
+class EraComplete(NodeError):
+    """Nothing more can become final in this era: start again from disk, in the next one."""
+
+    code = "era_complete"
 
 
 class SubmissionRefused(NodeError):

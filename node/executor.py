@@ -11,18 +11,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 
 from consensus.certificates import encoded_signers
+from consensus.recovery import RecoveryPlan
 from consensus.types import Certificate
 from ledger.errors import InvariantViolation
 from ledger.state import State
 from ledger.transition import BlockExecution, BlockOutcome
 from ledger.votes import Round
 from node.block_pool import PoolBlock
+from node.recovery import start_for
 from node.writer import Writer
 from storage.chain_store import ChainStore
 from storage.kv import KeyValueStore
@@ -50,8 +52,9 @@ class Executor:
         store: KeyValueStore,
         state: State,
         writer: Writer,
+        plans: Sequence[RecoveryPlan] = (),
     ) -> None:
-        """``state`` is that of the head of ``chain``."""
+        """``state`` is that of the head of ``chain``; ``plans`` open its eras."""
         self.state = state
         self.seconds_total = 0.0
         """Loop time spent on execution and on filling batches."""
@@ -60,6 +63,7 @@ class Executor:
         self._schedules = schedules
         self._store = store
         self._writer = writer
+        self._plans = plans
         self._queue: deque[tuple[PoolBlock, Certificate | None]] = deque()
         self._wake = asyncio.Event()
 
@@ -99,6 +103,7 @@ class Executor:
             block.header,
             encoded_signers(block.parent_certificate),
             block.next_validators or None,
+            start_for(block.header, self._plans),
         )
         started = time.perf_counter()
         apply = execution.apply

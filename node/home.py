@@ -26,6 +26,7 @@ from typing import Final
 
 from consensus.config import Restored
 from consensus.inputs import PeerId
+from consensus.recovery import RecoveryPlan
 from ledger.block import Block, Header, block_hash
 from ledger.block_rules import UsedNonces
 from ledger.crypto import SigningKey
@@ -36,18 +37,22 @@ from ledger.records import VALIDITY_WINDOW_MS_MAX
 from ledger.state import State
 from ledger.transaction import decode_transaction
 from ledger.transition import execute_genesis
-from ledger.types import Digest, Epoch
+from ledger.types import Digest, Epoch, Era
 from ledger.validators import Validator, ValidatorSet
 from mbi.keyfiles import read_key, read_passphrase_file
 from node.block_pool import PoolBlock
 from node.config import NodeConfig, PeerEntry
+from node.epochs import plan_on
 from node.errors import HomeError
+from node.recovery import finish_eras, is_fenced
 from p2p.config import NetworkConfig, PeerConfig
 from p2p.identity import load_identity
 from storage.chain_store import ChainStore, ExecutedBlock
 from storage.evidence_store import EvidenceStore
+from storage.kv import KeyValueStore
 from storage.leveldb import LevelDBStore
 from storage.metadata import create_database, open_database
+from storage.recovery_store import RecoveryStore
 from storage.schedule_store import ScheduleStore
 from storage.state_store import StateStore
 from storage.vote_store import VoteStore
@@ -85,6 +90,8 @@ class OpenHome:
     votes: VoteStore
     schedules: ScheduleStore
     evidence: EvidenceStore
+    plans: tuple[RecoveryPlan, ...]
+    """Recovery plans that were accepted here, oldest era first."""
     state: State
     used: UsedNonces
     """(sender, nonce) pairs of the executed blocks within the validity window."""
@@ -96,6 +103,14 @@ class OpenHome:
     """Key of its channel."""
     quarantine: str | None
     """Why this node must not vote yet."""
+
+    def plan_after(self, era: Era) -> RecoveryPlan | None:
+        """Return the accepted plan that ends an era, if any."""
+        return next((plan for plan in self.plans if plan.era > era), None)
+
+    def is_fenced(self, era: Era) -> bool:
+        """Tell whether this node has promised never to vote in an era again."""
+        return is_fenced(self.votes, era)
 
     def network_config(self) -> NetworkConfig:
         """Return what the network part needs."""
@@ -201,12 +216,11 @@ def open_home(config: NodeConfig) -> OpenHome:
     node_id = _node_id(config)
     store, session = open_database(home / DATA, home / MARKER, identity)
     try:
-        chain = ChainStore(store, identity)
-        states = StateStore(store)
-        history = History.load(chain.head().height + 1, states.history_page)
-        state = State.load(identity, states, states.records(), history)
-        _check_head(chain.head(), state)
-        members = state.validators.members
+        chain, schedules = ChainStore(store, identity), ScheduleStore(store)
+        state = _load_state(store, chain, identity)
+        plans = tuple(RecoveryStore(store).plans())
+        finish_eras(plans, store, chain, schedules, state)
+        members = _members(state, chain, plans)
         _check_seat(config, members, keys, node_id, is_behind=session.quarantine is not None)
         genesis_block = chain.require_executed(0)
         return OpenHome(
@@ -217,8 +231,9 @@ def open_home(config: NodeConfig) -> OpenHome:
             store=store,
             chain=chain,
             votes=VoteStore(store, chain),
-            schedules=ScheduleStore(store),
+            schedules=schedules,
             evidence=EvidenceStore(store),
+            plans=plans,
             state=state,
             used=_used_nonces(chain, identity),
             validator_keys=keys,
@@ -234,6 +249,22 @@ def open_home(config: NodeConfig) -> OpenHome:
 def peer_configs(entries: Sequence[PeerEntry]) -> tuple[PeerConfig, ...]:
     """Return configured peers in the form in which the network takes them."""
     return tuple(PeerConfig(e.name, PeerId(e.node_id), e.host or "", e.port) for e in entries)
+
+
+def _load_state(store: KeyValueStore, chain: ChainStore, identity: Digest) -> State:
+    states = StateStore(store)
+    history = History.load(chain.head().height + 1, states.history_page)
+    state = State.load(identity, states, states.records(), history)
+    _check_head(chain.head(), state)
+    return state
+
+
+def _members(
+    state: State, chain: ChainStore, plans: tuple[RecoveryPlan, ...]
+) -> tuple[Validator, ...]:
+    """Return who votes on the next block: the set of a plan on its base, which no state has yet."""
+    plan = plan_on(plans, Digest(chain.head().block_hash))
+    return state.validators.members if plan is None else plan.members
 
 
 def new_nonce() -> bytes:

@@ -40,6 +40,7 @@ from consensus.inputs import (
     Verified,
     WorkChanged,
 )
+from consensus.recovery import plan_hash
 from consensus.replica import Replica
 from consensus.timing import Timing
 from consensus.types import Certificate, ConsensusMessage, Proposal
@@ -55,7 +56,7 @@ from node.clock import now_ms
 from node.config import PeerEntry
 from node.driver import Driver, Tasks
 from node.epochs import Epochs
-from node.errors import FatalError
+from node.errors import EraComplete, FatalError
 from node.evidence import EvidenceDesk
 from node.executor import Executor
 from node.fetch import Fetcher
@@ -66,6 +67,7 @@ from node.mempool import Mempool
 from node.metrics import Metrics
 from node.participation import ParticipationLog
 from node.progress import Progress
+from node.recovery import tail_of
 from node.serving import Server
 from node.stages import StageClock
 from node.telemetry import Telemetry
@@ -100,7 +102,7 @@ class Node:
         self.chain_id = chain_id
         self.chain = home.chain
         self.metrics = metrics
-        self.epochs = Epochs(home.chain, home.schedules, home.state)
+        self.epochs = Epochs(home.chain, home.schedules, home.state, home.plans)
         self.halted: str | None = None
         self.verifier = Verifier()
         self.writer = Writer(home.store, metrics.node.storage_write_seconds.observe)
@@ -108,7 +110,13 @@ class Node:
         self._agenda = home.state.record(AGENDA_KEY)
         self.pool = BlockPool(lambda digest, height: self.driver.engine.needs(digest, height))
         self.executor = Executor(
-            home.chain, home.votes, home.schedules, home.store, home.state, self.writer
+            home.chain,
+            home.votes,
+            home.schedules,
+            home.store,
+            home.state,
+            self.writer,
+            home.plans,
         )
         self.used = home.used
         self.progress = Progress(home.chain)
@@ -175,6 +183,23 @@ class Node:
         )
 
     @property
+    def fence(self) -> str | None:
+        """Why this node never votes in the present era; None unless it has been fenced."""
+        era = self.epochs.present.era
+        if not self.home.is_fenced(era):
+            return None
+        plan = self.home.plan_after(era)
+        if plan is None:
+            return (
+                f"this node has promised never to vote in era {era} again and has no recovery plan "
+                "for the next: accept one with `mbi recovery accept`"
+            )
+        return (
+            f"era {era} has ended; plan {plan_hash(self.chain_id, plan).hex()} continues from "
+            f"height {plan.base_height}, which is still being fetched"
+        )
+
+    @property
     def validators(self) -> ValidatorSet:
         """The set whose votes count here; the state is ahead of it while an epoch opens."""
         return self.driver.engine.config.validators
@@ -182,7 +207,9 @@ class Node:
     def _engine_config(self) -> EngineConfig:
         """Return the configuration of an engine for the present epoch."""
         epoch, consensus = self.epochs.present, self.home.config.consensus
-        seat = self.home.seat_in(epoch.validators)
+        # The guard would refuse every vote anyway; an observer does not even try.
+        is_fenced = self.home.is_fenced(epoch.era)
+        seat = None if is_fenced else self.home.seat_in(epoch.validators)
         return EngineConfig(
             chain_id=self.chain_id,
             validators=epoch.validators,
@@ -418,7 +445,14 @@ class Node:
         self.driver.post(Executed(header.height))
         if opens_epoch and certificate is not None:
             self._open_epoch(certificate)
+        self._leave_era()
         self._work_changed()
+
+    def _leave_era(self) -> None:
+        """End this run if an accepted plan makes final what is left of the era, and all is here."""
+        plan = self.home.plan_after(self.epochs.present.era)
+        if plan is not None and tail_of(plan, self.chain) is not None:
+            raise EraComplete(f"era {plan.era} continues from height {plan.base_height}")
 
     def _watch(self, effects: list[Effect]) -> None:
         view, present = self.driver.engine.view, self.epochs.present

@@ -25,7 +25,7 @@ from ledger.crypto import self_test
 from node.api.context import Context
 from node.api.limits import Limits
 from node.api.server import ApiServer
-from node.config import HttpConfig, load_config
+from node.config import HttpConfig, NodeConfig, load_config
 from node.errors import ConfigError, FatalError
 from node.faucet import load_faucet
 from node.home import OpenHome, open_home
@@ -53,12 +53,23 @@ def run_process(home: Path, environment: Mapping[str, str]) -> int:
     # A core dump would contain the validator key.
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     self_test()
+    while True:
+        status = _run_once(config, environment)
+        if status is not None:
+            return status
+
+
+def _run_once(config: NodeConfig, environment: Mapping[str, str]) -> int | None:
+    """Run a node until it ends; return the exit code, None if it must start anew from disk."""
     node, view = _build(open_home(config))
     watch_parent = environment.get(EXIT_WITH_PARENT) == "1"
     try:
         _run_loop(_serve(node, view, environment, watch_parent=watch_parent))
     except (Exception, BaseExceptionGroup) as error:
         cause = _root_cause(error)
+        if isinstance(cause, EraComplete):
+            log.warning("era_complete", reason=str(cause))
+            return None
         if not isinstance(cause, FatalError):
             log.error("task_failed", exc_info=cause)
             code = type(cause).__name__
@@ -137,6 +148,8 @@ async def _serve(
             log.info("started", chain_id=node.chain_id.hex(), height=node.progress.height)
             if node.home.quarantine is not None:
                 log.warning("quarantined", reason=node.home.quarantine)
+            if node.fence is not None:
+                log.warning("fenced", reason=node.fence)
             await stop.wait()
             log.info("stopping", height=node.progress.height)
             deadline = loop.call_later(STOP_SECONDS_MAX, os._exit, 1)

@@ -6,12 +6,16 @@ are kept in their encoded form, and each is read from disk once.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final, NamedTuple
+
+import msgspec
 
 from consensus.light import SetChange
 from consensus.light.proofs import make_proof
+from consensus.recovery import RecoveryPlan
 from consensus.types import Certificate
-from ledger.block import Header
+from ledger.block import Block, Header
 from ledger.encoding import encode
 from ledger.errors import InvariantViolation
 from ledger.proof import Claim, StateClaim, make_transaction_claim
@@ -23,6 +27,8 @@ from storage.chain_store import ChainStore, ExecutedBlock
 
 CERTIFIED_HEADERS_MAX: Final = 256
 """Certified headers looked at; the first or second one nearly always covers the block."""
+
+_decode_change = msgspec.msgpack.Decoder(SetChange).decode
 
 
 class KeyProof(NamedTuple):
@@ -45,9 +51,13 @@ class Opening(NamedTuple):
 class Prover:
     """Answers with proof files; None where no certified header covers the block yet."""
 
-    def __init__(self, chain: ChainStore, chain_id: Digest) -> None:
+    def __init__(
+        self, chain: ChainStore, chain_id: Digest, plans: Iterable[RecoveryPlan] = ()
+    ) -> None:
+        """``plans`` are those that opened the eras of this chain, in their order."""
         self._chain = chain
         self._chain_id = chain_id
+        self._plans = tuple(plans)
         self._changes: list[bytes] = []
         """Encoded set changes by epoch; all of them together fit into one file's limit."""
         self._openings = [Opening(0, Height(0), Digest(chain.require_executed(0).block_hash))]
@@ -112,6 +122,11 @@ class Prover:
         self._read_changes()
         return self._changes[epoch] if 0 <= epoch < len(self._changes) else None
 
+    def changes(self) -> tuple[SetChange, ...]:
+        """Return every hand-over from genesis to the present epoch."""
+        self._read_changes()
+        return tuple(_decode_change(change) for change in self._changes)
+
     def _file(
         self,
         state: State,
@@ -155,21 +170,36 @@ class Prover:
     def _read_changes(self) -> None:
         """Take in the set changes since the last call, from the newest back to a known one."""
         head = self._chain.head()
-        is_boundary = head.header.next_validator_set_hash != ZERO_DIGEST
-        digest = Digest(head.block_hash if is_boundary else head.header.previous_boundary_hash)
+        bases = {plan.base_hash for plan in self._plans}
+        is_last = head.header.next_validator_set_hash != ZERO_DIGEST or head.block_hash in bases
+        digest = Digest(head.block_hash if is_last else head.header.previous_boundary_hash)
         known = self._openings[-1].block_hash
-        found: list[tuple[bytes, Opening]] = []
+        found: list[tuple[Digest, Block]] = []
         while head.height > 0 and digest != known:
             block = self._chain.block(digest)
-            certificate = None if block is None else self._chain.certificate(block.header.height)
-            if block is None or certificate is None:
-                raise InvariantViolation(
-                    "closing_certificates", f"boundary block {digest.hex()} or its finalization"
-                )
+            if block is None:
+                raise InvariantViolation("closing_certificates", f"block {digest.hex()} is gone")
+            found.append((digest, block))
+            digest = Digest(block.header.previous_boundary_hash)
+        for digest, block in reversed(found):
             header = block.header
-            change = encode(SetChange(header, certificate, block.next_validators))
-            found.append((change, Opening(header.epoch + 1, header.height, digest)))
-            digest = header.previous_boundary_hash
-        for change, opening in reversed(found):
-            self._changes.append(change)
-            self._openings.append(opening)
+            for number, change in enumerate(self._hand_overs(digest, block), 1):
+                self._changes.append(encode(change))
+                self._openings.append(Opening(header.epoch + number, header.height, digest))
+
+    def _hand_overs(self, digest: Digest, block: Block) -> list[SetChange]:
+        """Return how the last block of an epoch closed it, and what plans did on top of it."""
+        header = block.header
+        plans = [plan for plan in self._plans if plan.base_hash == digest]
+        changes = [SetChange(header, plan, plan.members) for plan in plans]
+        if header.next_validator_set_hash == ZERO_DIGEST:
+            return changes
+        # A boundary block without a finalization of its own was made final by a plan.
+        closing: Certificate | RecoveryPlan | None = self._chain.certificate(header.height)
+        if closing is None and plans:
+            closing = plans[0]
+        if closing is None:
+            raise InvariantViolation(
+                "closing_certificates", f"no finalization of boundary block {digest.hex()}"
+            )
+        return [SetChange(header, closing, block.next_validators), *changes]

@@ -48,7 +48,7 @@ class View:
         self._version = version
         self._faucet = faucet
         self._started_ms = now_ms()
-        self._prover = Prover(node.chain, node.chain_id)
+        self._prover = Prover(node.chain, node.chain_id, node.home.plans)
 
     @property
     def genesis(self) -> Genesis:
@@ -137,16 +137,17 @@ class View:
                 "running",
                 consensus.halted or "",
             ),
-            Check(
-                "voting",
-                not consensus.quarantined,
-                "quarantined" if consensus.quarantined else "allowed",
-                "allowed",
-                "own votes may be forgotten; waiting for a quorum of fresh answers"
-                if consensus.quarantined
-                else "",
-            ),
+            self._voting(consensus.quarantined),
         ]
+
+    def _voting(self, is_quarantined: bool) -> Check:
+        fence = self._node.fence
+        if fence is not None:
+            return Check("voting", False, "fenced", "allowed", fence)
+        if is_quarantined:
+            reason = "own votes may be forgotten; waiting for a quorum of fresh answers"
+            return Check("voting", False, "quarantined", "allowed", reason)
+        return Check("voting", True, "allowed", "allowed", "")
 
     def consensus(self) -> EngineStatus:
         """Return the engine's own report."""

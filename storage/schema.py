@@ -19,6 +19,7 @@ q     era 4, epoch 8, view 8, kind 1  Certificate            certificate of a re
 o     era 4, epoch 8, view 8          Proposal               own proposal, repeated after a restart
 u     height 8                        [Validator, ...]       set that this block scheduled
 d     era 4, epoch 8, voter 2         [Vote, Vote]           proof against a validator
+e     era 4                           RecoveryPlan           plan that opens the era, accepted here
 ====  ==============================  =====================  ====================================
 
 Integers are big-endian and unsigned, so the order of keys is the order of numbers. Values are
@@ -43,7 +44,7 @@ from ledger.votes import Round, VoteKind
 from storage.kv import prefix_end
 
 SCHEMA_VERSION: Final = 2
-"""Layout of keys and values; a database with a higher one is refused."""
+"""Layout of keys and values; a database with another one is refused."""
 
 IDENTITY_KEY: Final = b"m/identity"
 """Which chain this is and which database: ``storage.metadata.Identity``."""
@@ -68,6 +69,7 @@ VIEW_CERTIFICATE: Final = b"q"
 PROPOSAL: Final = b"o"
 SCHEDULE: Final = b"u"
 EVIDENCE: Final = b"d"
+PLAN: Final = b"e"
 
 SPAN_HEIGHTS: Final = 32
 """Heights that share one entry per topic. Twice as many would save a tenth of the entries of a
@@ -81,6 +83,7 @@ _HEIGHT = BinaryLayout(">Q")
 _LOCATION = BinaryLayout(">QH")
 _ROUND = BinaryLayout(">IQQ")
 _CULPRIT = BinaryLayout(">IQH")
+_ERA = BinaryLayout(">I")
 _INDEX_BYTES: Final = 2
 
 INDEX: Final = tuple(index.to_bytes(_INDEX_BYTES, "big") for index in range(BLOCK_TRANSACTIONS_MAX))
@@ -195,6 +198,11 @@ def round_key(prefix: bytes, at: Round, kind: VoteKind | None = None) -> bytes:
 def evidence_key(era: int, epoch: int, voter: int) -> bytes:
     """Return the key of the proof against a validator of an epoch."""
     return EVIDENCE + _CULPRIT.pack(era, epoch, voter)
+
+
+def plan_key(era: int) -> bytes:
+    """Return the key of the plan that opens an era."""
+    return PLAN + _ERA.pack(era)
 
 
 def whole(prefix: bytes) -> tuple[bytes, bytes]:

@@ -96,6 +96,10 @@ class VoteStore:
             self._floor = NO_ROUND if data is None else decode_round(data)
         return self._floor
 
+    def fence(self, batch: Batch, floor: Round) -> None:
+        """Raise the sign floor for good, by an operator's decision; write it with ``sync``."""
+        self._raise_floor(batch, floor)
+
     def restore(self, *, nonce: bytes) -> Restored:
         """Return what the engine knew; ``nonce`` is 16 fresh random bytes of this start."""
         head = self._chain.head()

@@ -23,6 +23,8 @@ def seen(node: Driven, following: ValidatorSet) -> View:
     stub: Any = SimpleNamespace(
         chain=fake.chain,
         chain_id=fake.chain_id,
+        fence=None,
+        home=SimpleNamespace(plans=()),
         driver=SimpleNamespace(engine=node.engine),
         network=SimpleNamespace(peers=list),
         progress=SimpleNamespace(height=0),
