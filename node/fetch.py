@@ -229,6 +229,8 @@ class Fetcher:
             if certificate is None:
                 return first
             for block in blocks:
+                if block.block.header.height <= self._executed_height():
+                    continue  # nothing proves it, and nothing needs it
                 self._keep(await self._check_body(block))
                 if block.block.next_validators:
                     self._boundary = block.block.header.height

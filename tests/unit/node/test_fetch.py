@@ -344,6 +344,22 @@ async def test_what_became_final_meanwhile_is_held_against_nobody() -> None:
     assert setting.proven_heights() == [5, 6]
 
 
+async def test_unproven_blocks_of_heights_executed_meanwhile_cost_no_signature_checks() -> None:
+    """P9: a liar that waits until its answer needs no proof could send megabytes of them."""
+    setting = await make_setting(3)
+    honest = setting.peers[HONEST]
+
+    def late(request: Request) -> Answer | None:
+        answer = honest(request)
+        setting.height = 3
+        return answer
+
+    setting.peers = {HONEST: late}
+    await setting.sync()
+    assert setting.verifier.signatures_total == 0
+    assert setting.proven_heights() == []
+
+
 async def test_an_answer_ends_with_the_boundary_block() -> None:
     setting = await make_epochs()
     answer = setting.peers[HONEST](GetChain(0, 2, 64))
