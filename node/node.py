@@ -109,15 +109,7 @@ class Node:
         self.mempool = Mempool(self._weights())
         self._agenda = home.state.record(AGENDA_KEY)
         self.pool = BlockPool(lambda digest, height: self.driver.engine.needs(digest, height))
-        self.executor = Executor(
-            home.chain,
-            home.votes,
-            home.schedules,
-            home.store,
-            home.state,
-            self.writer,
-            home.plans,
-        )
+        self.executor = self._make_executor()
         self.used = home.used
         self.progress = Progress(home.chain)
         self.participation = ParticipationLog(chain_id, self.epochs.present)
@@ -167,6 +159,11 @@ class Node:
         self._told_work = False
         self._worked_view = self.driver.engine.view
         self._tasks: Tasks | None = None
+
+    def _make_executor(self) -> Executor:
+        home = self.home
+        parts = (home.chain, home.votes, home.schedules, home.store, home.state)
+        return Executor(*parts, self.writer, home.plans)
 
     def _make_evidence_desk(self) -> EvidenceDesk:
         home = self.home

@@ -26,7 +26,7 @@ from node.api.context import Context
 from node.api.limits import Limits
 from node.api.server import ApiServer
 from node.config import HttpConfig, NodeConfig, load_config
-from node.errors import ConfigError, FatalError
+from node.errors import ConfigError, EraComplete, FatalError
 from node.faucet import load_faucet
 from node.home import OpenHome, open_home
 from node.logs import configure_logging
