@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -64,6 +64,16 @@ async def run(
         said = err.decode(errors="replace").strip()[-STDERR_SHOWN:]
         raise CommandFailed(f"{' '.join(words[:6])}: exit code {process.returncode}: {said}")
     return out.decode(errors="replace")
+
+
+async def surely(work: Coroutine[Any, Any, object]) -> None:
+    """Carry an undo to its end, also if the drill is interrupted meanwhile."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
 
 
 async def docker(*words: str, stdin: str | None = None) -> str:

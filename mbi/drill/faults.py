@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from mbi.drill.bed import Bed
-from mbi.drill.engine import docker
+from mbi.drill.engine import docker, surely
 from mbi.drill.helpers import cut, impaired
 from mbi.drill.project import in_parallel
 from mbi.drill.watch import DrillNode
@@ -35,7 +35,7 @@ async def killed_leader(bed: Bed) -> AsyncIterator[CutOff]:
         await docker("kill", container.id)
         yield (leader.name,)
     finally:
-        await docker("start", container.id)
+        await surely(docker("start", container.id))
 
 
 @contextlib.asynccontextmanager
@@ -48,7 +48,7 @@ async def paused_leader(bed: Bed) -> AsyncIterator[CutOff]:
     try:
         yield (leader.name,)
     finally:
-        await docker("unpause", container.id)
+        await surely(docker("unpause", container.id))
 
 
 @contextlib.asynccontextmanager
@@ -63,8 +63,9 @@ async def disconnected(bed: Bed) -> AsyncIterator[CutOff]:
             taken.append(network)
         yield (bed.victim.name,)
     finally:
-        for network in taken:
-            await docker("network", "connect", "--alias", bed.victim.name, network, container.id)
+        name = ("--alias", bed.victim.name)
+        back = (docker("network", "connect", *name, one, container.id) for one in taken)
+        await surely(in_parallel(*back))
 
 
 def halves(nodes: list[DrillNode]) -> tuple[list[str], list[str]]:
@@ -134,7 +135,7 @@ async def all_stopped(bed: Bed) -> AsyncIterator[CutOff]:
         await in_parallel(*(docker("stop", "-t", STOP_S, one) for one in ids))
         yield tuple(node.name for node in bed.nodes)
     finally:
-        await in_parallel(*(docker("start", one) for one in ids))
+        await surely(in_parallel(*(docker("start", one) for one in ids)))
 
 
 @contextlib.asynccontextmanager
@@ -146,4 +147,4 @@ async def all_killed(bed: Bed) -> AsyncIterator[CutOff]:
         await docker("kill", *ids)
         yield tuple(node.name for node in bed.nodes)
     finally:
-        await in_parallel(*(docker("start", one) for one in ids))
+        await surely(in_parallel(*(docker("start", one) for one in ids)))

@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Sequence
 from importlib.resources import files
 from typing import Final
 
-from mbi.drill.engine import CommandFailed, build, docker, inspect
+from mbi.drill.engine import CommandFailed, build, docker, inspect, surely
 from mbi.drill.project import Container, Project, in_parallel
 from mbi.errors import OperationFailed
 
@@ -116,7 +116,8 @@ async def cut(nodes: Sequence[Container], groups: Sequence[Sequence[str]]) -> As
         )
         yield
     finally:
-        await in_parallel(*(in_network_of(one, "sh", "-c", _uncut_script()) for one in chosen))
+        undo = (in_network_of(one, "sh", "-c", _uncut_script()) for one in chosen)
+        await surely(in_parallel(*undo))
 
 
 @contextlib.asynccontextmanager
@@ -141,7 +142,7 @@ async def impaired(
         means = [await _said_ready(helper) for helper in helpers]
         yield means[0]
     finally:
-        await in_parallel(*(_end(helper) for helper in helpers))
+        await surely(in_parallel(*map(_end, helpers)))
 
 
 async def _end(helper: str) -> None:
@@ -186,6 +187,10 @@ async def relay(project: Project, nodes: Sequence[Container]) -> AsyncIterator[d
             for name, port in ports.items()
         }
     finally:
-        if helper:
-            await docker("rm", "-f", helper)
-        await docker("network", "rm", outside)
+        await surely(_remove(helper, outside))
+
+
+async def _remove(helper: str, network: str) -> None:
+    if helper:
+        await docker("rm", "-f", helper)
+    await docker("network", "rm", network)

@@ -20,6 +20,7 @@ from mbi.drill.engine import (
     docker,
     inspect,
     run,
+    surely,
 )
 from mbi.errors import UsageError
 
@@ -29,6 +30,7 @@ NETWORK_DIRECTORY: Final = "/network"
 """Where the init service keeps the file of the network, and the development keys."""
 NETWORK_FILE: Final = "network.json"
 """A network laid out by ``mbi localnet init --compose`` has it beside its compose file."""
+OVERRIDE_FILE: Final = "mbi-drill-override.yml"
 HTTP_PORT: Final = 26101
 """Of every node, inside its container."""
 
@@ -100,7 +102,7 @@ class Project:
         with tempfile.TemporaryDirectory(prefix="mbi-drill-") as scratch:
             files = list(self._files)
             if override is not None:
-                files.append(Path(scratch) / "override.yml")
+                files.append(Path(scratch) / OVERRIDE_FILE)
                 files[-1].write_text(json.dumps(override))
             named = [word for file in files for word in ("-f", str(file))]
             place = ("-p", self.name, "--project-directory", str(self._directory))
@@ -146,8 +148,9 @@ async def running_project(name: str | None, files: tuple[Path, ...]) -> Project:
             else f"no {wanted} found: start one with docker-compose up -d, or use --fresh"
         )
     directory = Path(_label(found[0], "project.working_dir"))
-    stated = _label(found[0], "project.config_files").split(",")
-    chosen = files or tuple(directory / file for file in stated)
+    stated = map(Path, _label(found[0], "project.config_files").split(","))
+    # A drill that was killed may have left a container made with one more file, which is gone.
+    chosen = files or tuple(directory / file for file in stated if file.name != OVERRIDE_FILE)
     return Project(
         names[0], tuple(file.resolve() for file in chosen), directory, _environment(found)
     )
@@ -168,7 +171,7 @@ async def running(project: Project) -> AsyncIterator[Project]:
         await project.compose("up", "-d", "--build")
         yield project
     finally:
-        await project.compose("down", "-v")
+        await surely(project.compose("down", "-v"))
 
 
 def _environment(nodes: list[dict[str, Any]]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from typing import Final
 
 from mbi.drill import skew
 from mbi.drill.bed import Bed
-from mbi.drill.engine import build, docker, logs
+from mbi.drill.engine import build, docker, logs, surely
 from mbi.drill.faults import STOP_S, CutOff
 from mbi.drill.helpers import HELPER_LABEL, TOOLS_IMAGE, base_image
 from mbi.drill.project import Container
@@ -47,10 +47,15 @@ async def upgraded_in_turn(bed: Bed) -> AsyncIterator[CutOff]:
             await bed.wait_whole()
         yield ()
     finally:
-        for node in bed.nodes:
-            await bed.project.recreate(node.name)
-            with contextlib.suppress(OperationFailed):
-                await bed.wait_whole()
+        await surely(_recreate_in_turn(bed))
+
+
+async def _recreate_in_turn(bed: Bed) -> None:
+    """Make every container again as the compose file says."""
+    for node in bed.nodes:
+        await bed.project.recreate(node.name)
+        with contextlib.suppress(OperationFailed):
+            await bed.wait_whole()
 
 
 @contextlib.asynccontextmanager
@@ -71,7 +76,7 @@ async def skewed_clock(bed: Bed) -> AsyncIterator[CutOff]:
             await asyncio.sleep(CLOCK_STEP_LASTS_S)
         yield ()
     finally:
-        await bed.project.recreate(victim.name)
+        await surely(bed.project.recreate(victim.name))
 
 
 async def _set_clock(bed: Bed, offset_s: int) -> None:
@@ -115,13 +120,18 @@ async def full_disk(bed: Bed) -> AsyncIterator[CutOff]:
             await _wait_refused(bed)
             yield ()
         finally:
-            if is_moved:
-                await docker("exec", holder, "rm", "-f", f"{SMALL}/ballast")
-                await docker("stop", "-t", STOP_S, (await bed.container(victim)).id)
-                # Keys and configuration are never deleted, whatever interrupts this.
-                back = f"rm -rf {HOME}/data && cp -a {SMALL}/. {HOME}/"
-                await docker("exec", holder, "sh", "-c", back)
-            await bed.project.recreate(victim.name)
+            await surely(_move_back(bed, holder, is_moved=is_moved))
+
+
+async def _move_back(bed: Bed, holder: str, *, is_moved: bool) -> None:
+    """Free the small volume and put the home back where it was."""
+    if is_moved:
+        await docker("exec", holder, "rm", "-f", f"{SMALL}/ballast")
+        await docker("stop", "-t", STOP_S, (await bed.container(bed.victim)).id)
+        # Keys and configuration are never deleted, whatever interrupts this.
+        back = f"rm -rf {HOME}/data && cp -a {SMALL}/. {HOME}/"
+        await docker("exec", holder, "sh", "-c", back)
+    await bed.project.recreate(bed.victim.name)
 
 
 def _fill() -> str:
@@ -162,9 +172,13 @@ async def _small_volume(bed: Bed, original: Container) -> AsyncIterator[tuple[st
         )
         yield volume, holder
     finally:
-        if holder:
-            await docker("rm", "-f", holder)
-        await docker("volume", "rm", "-f", volume)
+        await surely(_drop_volume(volume, holder))
+
+
+async def _drop_volume(volume: str, holder: str) -> None:
+    if holder:
+        await docker("rm", "-f", holder)
+    await docker("volume", "rm", "-f", volume)
 
 
 @contextlib.asynccontextmanager
@@ -182,7 +196,11 @@ async def wiped(bed: Bed) -> AsyncIterator[CutOff]:
         await docker("run", *home, TOOLS_IMAGE, "sh", "-c", erase)
         yield (victim.name,)
     finally:
-        if is_erased:
-            words = ("node", "init", "--home", HOME, "--rejoin")
-            await docker("run", *home, container.image, *words)
-        await docker("start", container.id)
+        await surely(_rejoin(container, home, is_erased=is_erased))
+
+
+async def _rejoin(container: Container, home: tuple[str, ...], *, is_erased: bool) -> None:
+    if is_erased:
+        words = ("node", "init", "--home", HOME, "--rejoin")
+        await docker("run", *home, container.image, *words)
+    await docker("start", container.id)

@@ -16,7 +16,7 @@ import pytest
 from mbi import cli
 from mbi.cli import drill as command
 from mbi.drill.bed import Bed
-from mbi.drill.engine import CommandFailed, run
+from mbi.drill.engine import CommandFailed, run, surely
 from mbi.drill.judge import Limits, Result, Seconds
 from mbi.drill.plan import DRILLS, Drill
 from mbi.drill.project import Project
@@ -164,6 +164,21 @@ def test_interrupted_drill_undoes_its_fault(
     monkeypatch.setattr(command, "run_drill", run_drill)
     assert cli.run(["drill", "run", "pause"]) == ExitCode.INTERRUPTED
     assert undone == ["undone"]
+
+
+async def test_undo_is_carried_to_its_end_although_it_is_interrupted() -> None:
+    steps: list[str] = []
+
+    async def undo() -> None:
+        steps.append(await run("sh", "-c", "sleep 0.1; echo first"))
+        steps.append(await run("echo", "second"))
+
+    task = asyncio.create_task(surely(undo()))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert steps == ["first\n", "second\n"]
 
 
 async def test_commands_of_the_engine_are_not_in_the_terminals_group() -> None:
