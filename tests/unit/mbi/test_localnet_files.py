@@ -13,9 +13,11 @@ from cryptography import x509
 from ledger.address import address_of, format_address
 from ledger.crypto import SigningKey
 from ledger.genesis import parse_genesis
-from mbi.errors import UsageError
+from mbi.cli.node import node_key
+from mbi.errors import ProcessFailed, UsageError
 from mbi.keyfiles import read_key
-from mbi.localnet import builder
+from mbi.localnet import addition, builder
+from mbi.localnet.addition import add_node
 from mbi.localnet.builder import build_network, keep_or_build_network
 from mbi.localnet.certificates import issue_certificate, make_authority
 from mbi.localnet.identities import KeySource
@@ -26,7 +28,8 @@ from mbi.localnet.topology import plan, plan_containers
 @pytest.fixture(autouse=True)
 def _without_databases(monkeypatch: pytest.MonkeyPatch) -> None:
     """Databases are made by the node's own command; here only the files count."""
-    monkeypatch.setattr(builder, "initialise_databases", lambda _: None)
+    for module in (builder, addition):
+        monkeypatch.setattr(module, "initialise_databases", lambda _: None)
 
 
 def test_stated_seed_gives_the_same_network_again(tmp_path: Path) -> None:
@@ -209,3 +212,68 @@ def test_interrupted_network_is_not_taken_for_a_whole_one(
         keep_or_build_network(tmp_path, plan_containers(1, 0), "x")
     with pytest.raises(UsageError, match="is not empty"):
         keep_or_build_network(tmp_path, plan_containers(1, 0), "x")
+
+
+def test_a_node_is_added_with_keys_of_its_own(tmp_path: Path) -> None:
+    """It knows the others, they know it, and whoever loads the network finds it."""
+    before = build_network(tmp_path / "n", plan(2, 1), "x")
+    after, node = add_node(before, "com-9")
+    assert load_network(tmp_path / "n") == after
+    assert after.nodes == (*before.nodes, node)
+    assert node.ports == (26130, 26131)
+    added = tomllib.loads((node.home_path / "config.toml").read_text())
+    assert [peer["name"] for peer in added["p2p"]["peers"]] == ["gov-1", "com-1", "obs-1"]
+    own = SigningKey.from_seed(read_key(node.home_path / "keys" / "node.pem", None))
+    for other in before.nodes:
+        peers = tomllib.loads((other.home_path / "config.toml").read_text())["p2p"]["peers"]
+        listed = {"name": "com-9", "node_id": own.public_key.hex(), "address": node.p2p}
+        assert peers[-1] == listed
+    certificate = x509.load_pem_x509_certificate((node.home_path / "keys/node.crt").read_bytes())
+    assert node_key(node.home_path) == own.public_key
+    ca = x509.load_pem_x509_certificate((tmp_path / "n" / "ca" / "ca.crt").read_bytes())
+    certificate.verify_directly_issued_by(ca)
+    genesis = (tmp_path / "n" / "genesis.json").read_bytes()
+    assert (node.home_path / "genesis.json").read_bytes() == genesis
+
+
+def test_keys_of_an_added_node_are_private_and_unpredictable(tmp_path: Path) -> None:
+    """K2, K4: not derived from the network's seed, and for nobody else to read."""
+    seeds = set()
+    for name in ("a", "b"):
+        network, node = add_node(build_network(tmp_path / name, plan(1, 0), "same"), "com-9")
+        files = list((node.home_path / "keys").glob("*.pem"))
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+        assert stat.S_IMODE((network.directory / "network.json").stat().st_mode) == 0o600
+        seeds |= {read_key(path, None) for path in files}
+    assert len(seeds) == 4
+
+
+@pytest.mark.parametrize("name", ["gov-1", "obs-1", "", "Com", "a/b", "..", "x" * 33])
+def test_names_of_added_nodes_are_new_and_plain(tmp_path: Path, name: str) -> None:
+    network = build_network(tmp_path / "n", plan(1, 1), "x")
+    with pytest.raises(UsageError):
+        add_node(network, name)
+    assert load_network(tmp_path / "n") == network
+
+
+def test_no_node_is_added_to_nodes_on_other_machines(tmp_path: Path) -> None:
+    network = build_network(tmp_path / "n", plan_containers(2, 0), "x")
+    with pytest.raises(UsageError, match="machines of their own"):
+        add_node(network, "com-9")
+
+
+def test_a_node_whose_database_fails_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = build_network(tmp_path / "n", plan(1, 0), "x")
+    config = (network.nodes[0].home_path / "config.toml").read_text()
+
+    def fail(_: object) -> None:
+        raise ProcessFailed("no database")
+
+    monkeypatch.setattr(addition, "initialise_databases", fail)
+    with pytest.raises(ProcessFailed):
+        add_node(network, "com-9")
+    assert load_network(tmp_path / "n") == network
+    assert not (tmp_path / "n" / "nodes" / "com-9").exists()
+    assert (network.nodes[0].home_path / "config.toml").read_text() == config
