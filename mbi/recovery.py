@@ -22,13 +22,13 @@ from consensus.recovery import (
     RecoveryPlan,
     RecoveryReport,
     Trust,
-    check_council,
+    check_plan,
     check_report,
     highest_certificate,
     plan_hash,
 )
 from consensus.types import Certificate
-from consensus.validity import is_boundary
+from consensus.validity import EpochRules, is_boundary
 from ledger.block import Block, Header, block_hash
 from ledger.crypto import verify
 from ledger.encoding import StrictDecoder, encode
@@ -282,11 +282,40 @@ def _path(base: Header, blocks: Mapping[Digest, Block], identity: Digest) -> tup
 
 
 def check_plan_file(file: PlanFile, genesis: Genesis) -> CheckedPlan:
-    """Check a plan against nothing but the genesis.
+    """Check a plan that the council has signed, against nothing but the genesis.
 
     Raises:
         ConsensusError, LedgerError: naming the first rule that is broken.
     """
+    client = _last_epoch(file, genesis)
+    plan, identity = file.plan, client.chain_id
+    finalization, opened = _highest_finalization(plan, client), client.base_hash
+    hand_overs = []
+    if _opens_epoch(file, client):
+        hand_overs.append(SetChange(file.base, plan, _announced(file)))
+    hand_overs.append(SetChange(file.base, plan, plan.members))
+    for change in hand_overs:
+        client.apply(change)
+    _check_tail(file, identity, finalization, opened)
+    return CheckedPlan(file, client, tuple(hand_overs), finalization)
+
+
+def check_before_signing(file: PlanFile, genesis: Genesis) -> None:
+    """Check everything in a plan but the council's signatures; raises as ``check_plan_file``."""
+    client = _last_epoch(file, genesis)
+    trust = Trust(client.chain_id, RecoveryRules.of(genesis), verify, unsigned=True)
+    rules, opens_epoch = client.rules, _opens_epoch(file, client)
+    check_plan(file.plan, file.base, rules, trust, opens_epoch=opens_epoch)
+    if opens_epoch:
+        digest, announced = block_hash(client.chain_id, file.base), ValidatorSet(_announced(file))
+        opened = EpochRules(rules.era, Epoch(rules.epoch + 1), announced, (), digest)
+        check_plan(file.plan, file.base, opened, trust, opens_epoch=False)
+    finalization = _highest_finalization(file.plan, client)
+    _check_tail(file, client.chain_id, finalization, client.base_hash)
+
+
+def _last_epoch(file: PlanFile, genesis: Genesis) -> LightClient:
+    """Return a client in the last epoch before the plan."""
     client = LightClient.from_genesis(genesis)
     if file.chain_id != client.chain_id:
         raise InvalidPlan(
@@ -295,19 +324,20 @@ def check_plan_file(file: PlanFile, genesis: Genesis) -> CheckedPlan:
         )
     for change in file.changes:
         client.apply(change)
-    plan, identity = file.plan, client.chain_id
-    # First of all the council: an unsigned plan is the usual case while signatures are collected.
-    check_council(plan, Trust(identity, RecoveryRules.of(genesis), verify))
-    finalization, opened = _highest_finalization(plan, client), client.base_hash
-    hand_overs = []
-    if block_hash(identity, file.base) != opened and is_boundary(file.base):
-        announced = file.tail[-1].next_validators if file.tail else ()
-        hand_overs.append(SetChange(file.base, plan, announced))
-    hand_overs.append(SetChange(file.base, plan, plan.members))
-    for change in hand_overs:
-        client.apply(change)
-    _check_tail(file, identity, finalization, opened)
-    return CheckedPlan(file, client, tuple(hand_overs), finalization)
+    return client
+
+
+def _opens_epoch(file: PlanFile, client: LightClient) -> bool:
+    """Tell whether the base is a boundary block of the client's epoch."""
+    return block_hash(client.chain_id, file.base) != client.base_hash and is_boundary(file.base)
+
+
+def _announced(file: PlanFile) -> tuple[Validator, ...]:
+    """Return the set in the body of the base; raises InvalidPlan unless it is the header's."""
+    members = file.tail[-1].next_validators if file.tail else ()
+    if not members or ValidatorSet(members).hash != file.base.next_validator_set_hash:
+        raise InvalidPlan("the plan lacks the set that its base announces")
+    return members
 
 
 def _highest_finalization(plan: RecoveryPlan, client: LightClient) -> Certificate | None:

@@ -3,6 +3,8 @@
     python -m node [start] --home HOME      run the node until SIGTERM or SIGINT
     python -m node init --home HOME         make its empty database; --rejoin after losing one
     python -m node audit --home HOME        replay the data directory
+    python -m node fence --home HOME        never vote in this era again, and report
+    python -m node accept --home HOME PLAN  go on in the era that a recovery plan opens
 
 ``mbi node`` wraps these. Exit codes: 0 stopped or done, 1 failed, 2 configuration, 5 integrity
 violation. The last line on standard error says why a node has stopped.
@@ -16,12 +18,12 @@ import sys
 from pathlib import Path
 from typing import Final
 
-from mbi.keyfiles import KeyFileError
+from mbi.errors import UsageError
 from node.errors import ConfigError, HomeError
 from p2p.errors import IdentityError
 from storage.errors import OpenError, StorageError
 
-COMMANDS: Final = ("start", "init", "audit")
+COMMANDS: Final = ("start", "init", "audit", "fence", "accept")
 EXIT_FAILED: Final = 1
 EXIT_CONFIGURATION: Final = 2
 EXIT_INTEGRITY: Final = 5
@@ -35,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(words)
     try:
         return _run(options)
-    except (ConfigError, HomeError, IdentityError, KeyFileError, OpenError) as error:
+    except (ConfigError, HomeError, IdentityError, OpenError, UsageError) as error:
         return _complain(error.code, error, EXIT_CONFIGURATION)
     except StorageError as error:
         return _complain(error.code, error, EXIT_FAILED)
@@ -55,6 +57,15 @@ def _run(options: argparse.Namespace) -> int:
         report = audit_home(home, progress=sys.stderr)
         _answer(report.to_json() if options.json else report.to_text())
         return 0 if report.is_intact else EXIT_INTEGRITY
+    if options.command in ("fence", "accept"):
+        from node.era_commands import accept_home, fence_home
+
+        if options.command == "fence":
+            out = None if options.out is None else Path(options.out)
+            _answer(fence_home(home, os.environ, out))
+        else:
+            _answer(accept_home(home, Path(options.plan)))
+        return 0
     from node.process import run_process
 
     return run_process(home, os.environ)
@@ -81,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     audit = commands.add_parser("audit", help="replay and verify the data directory")
     audit.add_argument("--home", required=True, help=meaning)
     audit.add_argument("--json", action="store_true", help="print one JSON document")
+    fence = commands.add_parser("fence", help="never vote in this era again, and write a report")
+    fence.add_argument("--home", required=True, help=meaning)
+    fence.add_argument("--out", help="file of the report (default: HOME/report-era-N.json)")
+    accept = commands.add_parser("accept", help="accept a recovery plan")
+    accept.add_argument("plan", help="file of the plan, signed by the council")
+    accept.add_argument("--home", required=True, help=meaning)
     return parser
 
 

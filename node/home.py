@@ -136,7 +136,7 @@ class OpenHome:
         consensus_key = validators[index].consensus_key
         key = _find_key(self.validator_keys, consensus_key)
         if key is None:
-            self.validator_keys = _validator_keys(self.config, self.genesis)
+            self.validator_keys = validator_keys(self.config, self.genesis)
             key = _find_key(self.validator_keys, consensus_key)
         return None if key is None else Seat(index, key)
 
@@ -210,14 +210,14 @@ def open_home(config: NodeConfig) -> OpenHome:
     home = config.home
     genesis = read_genesis(home)
     identity = chain_id(genesis)
-    keys = _validator_keys(config, genesis)
+    keys = validator_keys(config, genesis)
     reporter = config.home / REPORTER_KEY
     reporter_key = SigningKey.from_seed(read_key(reporter, None)) if reporter.exists() else None
     node_id = _node_id(config)
     store, session = open_database(home / DATA, home / MARKER, identity)
     try:
         chain, schedules = ChainStore(store, identity), ScheduleStore(store)
-        state = _load_state(store, chain, identity)
+        state = load_state(store, chain, identity)
         plans = tuple(RecoveryStore(store).plans())
         finish_eras(plans, store, chain, schedules, state)
         members = _members(state, chain, plans)
@@ -251,7 +251,8 @@ def peer_configs(entries: Sequence[PeerEntry]) -> tuple[PeerConfig, ...]:
     return tuple(PeerConfig(e.name, PeerId(e.node_id), e.host or "", e.port) for e in entries)
 
 
-def _load_state(store: KeyValueStore, chain: ChainStore, identity: Digest) -> State:
+def load_state(store: KeyValueStore, chain: ChainStore, identity: Digest) -> State:
+    """Return the state of the head of a chain; raises HomeError if it is damaged."""
     states = StateStore(store)
     history = History.load(chain.head().height + 1, states.history_page)
     state = State.load(identity, states, states.records(), history)
@@ -276,7 +277,8 @@ def _find_key(keys: tuple[SigningKey, ...], public_key: bytes) -> SigningKey | N
     return next((key for key in keys if key.public_key == public_key), None)
 
 
-def _validator_keys(config: NodeConfig, genesis: Genesis) -> tuple[SigningKey, ...]:
+def validator_keys(config: NodeConfig, genesis: Genesis) -> tuple[SigningKey, ...]:
+    """Return the consensus keys in a home; raises KeyFileError."""
     paths = [config.home / name for name in (VALIDATOR_KEY, NEXT_VALIDATOR_KEY)]
     passphrase = None
     if config.passphrase_file is not None:

@@ -29,6 +29,7 @@ _COMMANDS = {
     "bench": "mbi.cli.bench:bench",
     "drill": "mbi.cli.drill:drill",
     "audit": "mbi.cli.audit:audit",
+    "recovery": "mbi.cli.recovery:recovery",
     "wait": "mbi.cli.tools:wait",
     "doctor": "mbi.cli.tools:doctor",
     "version": "mbi.cli.tools:version",
