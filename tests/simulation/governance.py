@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from msgspec.structs import replace
+
 from ledger.operations.governance import (
     ProposeChange,
     ReportEvidence,
@@ -24,6 +26,7 @@ from ledger.records import (
     ProposalStatus,
     RemoveValidator,
     RotateKey,
+    SetParameters,
     evidence_key,
     proposal_key,
 )
@@ -34,7 +37,7 @@ from tests.simulation.options import rest_is_quorum
 if TYPE_CHECKING:
     from consensus import effects as out
     from ledger.operations import Operation
-    from ledger.records import Change
+    from ledger.records import Change, Parameters
     from ledger.state import State
     from ledger.types import ProposalId
     from ledger.votes import Vote
@@ -48,6 +51,9 @@ VALIDITY_MS: Final = 120_000
 AGAIN_MS: Final = 2_500
 """A transaction that has had no effect for so long is made again: it may have been lost."""
 
+PARAMETERS_PERCENT: Final = 15
+"""Share of changes that are of parameters: they need a boundary block, too."""
+
 APPROVAL_PERCENT: Final = 85
 """An organisation approves in a round with this chance; it may think again in the next."""
 
@@ -60,6 +66,12 @@ class Goal(NamedTuple):
     """Whose node must be ready; empty if nobody joins."""
     after: frozenset[str]
     """Names in the set that it leads to."""
+
+    def is_reached(self, state: State, scheduled: frozenset[str]) -> bool:
+        """Say whether the state has scheduled what the change asks for."""
+        if isinstance(self.change, SetParameters):
+            return state.validators.scheduled_parameters == self.change.parameters
+        return self.after == scheduled
 
 
 class Governance:
@@ -160,10 +172,11 @@ class Governance:
                 self._vote(state, entry.proposal)
             return
         record = state.validators
-        if record.scheduled != record.members or self.is_over:
+        is_pending = record.scheduled != record.members
+        if is_pending or record.scheduled_parameters != state.parameters or self.is_over:
             return  # the next boundary first
         goal = self.goal
-        if goal is None or goal.after == self._scheduled(state):
+        if goal is None or goal.is_reached(state, self._scheduled(state)):
             if goal is not None:
                 self._world.coverage["set changed as planned"] += 1
             self.goal = goal = self._draw(state)
@@ -232,11 +245,19 @@ class Governance:
         for name in sorted(present):
             change = RemoveValidator(everybody[name].consensus_key)
             goals.append(Goal(change, "", present - {name}))
+        if self._random.randrange(100) < PARAMETERS_PERCENT:
+            return Goal(SetParameters(self._other_parameters(state)), "", present)
         sound = [goal for goal in goals if self._is_sound(goal.after)]
         joining = [goal for goal in sound if goal.joiner]
         if joining and self._random.random() < 0.6:
             return self._random.choice(joining)
         return self._random.choice(sound) if sound else None
+
+    def _other_parameters(self, state: State) -> Parameters:
+        """Return the present parameters with another size of blocks; they begin with an epoch."""
+        present = state.parameters
+        sizes = [size for size in (4, 8, 16) if size != present.block_transactions_max]
+        return replace(present, block_transactions_max=self._random.choice(sizes))
 
     def _is_sound(self, names: frozenset[str]) -> bool:
         """Say whether the members that can be relied on are a quorum of a set (H)."""
