@@ -80,7 +80,7 @@ ThresholdField = Annotated[int, Meta(ge=1, le=THRESHOLD_MAX)]
 DecimalsField = Annotated[int, Meta(ge=0, le=DECIMALS_MAX)]
 
 
-FeatureField = Annotated[str, Meta(pattern=f"^{FEATURE_PATTERN}$", min_length=2, max_length=32)]
+FeatureField = Annotated[str, Meta(pattern=rf"^{FEATURE_PATTERN}\Z", min_length=2, max_length=32)]
 ProposalIdField = Annotated[ProposalId, Meta(ge=1, le=TIME_MS_MAX)]
 GovernancePeriodField = Annotated[
     int, Meta(ge=GOVERNANCE_PERIOD_MS_MIN, le=GOVERNANCE_PERIOD_MS_MAX)

@@ -67,7 +67,7 @@ class Hello(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_field
     """Must equal the key in the sender's certificate."""
     height: ClaimedHeight
     """Executed height; for display, nothing depends on it."""
-    agent: Annotated[str, Meta(max_length=AGENT_CHARACTERS_MAX, pattern="^[ -~]*$")]
+    agent: Annotated[str, Meta(max_length=AGENT_CHARACTERS_MAX, pattern=r"^[ -~]*\Z")]
     """Software name and version, printable ASCII; for display."""
 
 
@@ -75,10 +75,10 @@ class Goodbye(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fie
     """Last message before a deliberate close: why."""
 
     reason: Annotated[
-        str, Meta(min_length=1, max_length=GOODBYE_CODE_CHARACTERS_MAX, pattern="^[a-z_]+$")
+        str, Meta(min_length=1, max_length=GOODBYE_CODE_CHARACTERS_MAX, pattern=r"^[a-z_]+\Z")
     ]
     """Code of a :class:`p2p.errors.ChannelError`."""
-    detail: Annotated[str, Meta(max_length=GOODBYE_DETAIL_CHARACTERS_MAX, pattern="^[ -~]*$")]
+    detail: Annotated[str, Meta(max_length=GOODBYE_DETAIL_CHARACTERS_MAX, pattern=r"^[ -~]*\Z")]
 
 
 class Ping(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=34):

@@ -5,7 +5,13 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from ledger.errors import InvalidName, InvalidOperation, InvariantViolation, WeakPublicKey
+from ledger.errors import (
+    InvalidName,
+    InvalidOperation,
+    InvariantViolation,
+    MalformedEncoding,
+    WeakPublicKey,
+)
 from ledger.json import operation_from_json, operation_to_json
 from ledger.operations import ProposeChange, ProveReadiness, SetStatus, VoteChange
 from ledger.operations.governance import sign_readiness
@@ -513,6 +519,16 @@ def test_a_restarted_node_knows_everything_of_governance(chain: Electorate) -> N
 # --- Fields ---------------------------------------------------------------------------------------
 
 WEAK = PublicKey(bytes([1]) + bytes(31))
+
+
+@pytest.mark.parametrize("name", ["Holds", "ho lds", "h", "holds\n", "holds\0"])
+def test_names_of_features_are_plain(name: str) -> None:
+    """T18: a line break at the end, too: two features must not look alike."""
+    operation = ProposeChange(None, ActivateFeature(name, Height(5)))
+    with pytest.raises(MalformedEncoding):
+        sign_transaction(
+            Digest(bytes(32)), address("gov-1"), 1, 1, [operation], "", [make_key("gov-1")]
+        )
 
 
 @pytest.mark.parametrize(

@@ -111,6 +111,8 @@ def test_every_request_has_its_own_answer() -> None:
     [
         [32, 1, 1, DIGEST, KEY, 9, "x" * (AGENT_CHARACTERS_MAX + 1)],
         [32, 1, 1, DIGEST, KEY, 9, "line\nfeed"],
+        [32, 1, 1, DIGEST, KEY, 9, "mbi\n"],
+        [33, "banned", "x\n"],
         [32, 1, 1, DIGEST, KEY, 9, "mbi", "extra"],
         [32, 1, 1, DIGEST, KEY, 9],
         [32, 0, 1, DIGEST, KEY, 9, "mbi"],
