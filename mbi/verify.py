@@ -33,7 +33,7 @@ from ledger.records import (
     Parameters,
 )
 from ledger.transaction import DecodedTransaction, decode_transaction
-from ledger.types import Digest, Epoch, Height
+from ledger.types import Digest, Epoch, Era, Height
 from ledger.validators import ValidatorSet
 from ledger.votes import VoteKind
 from mbi.errors import IntegrityViolation
@@ -96,13 +96,25 @@ class ChainVerifier:
         return self._client.validators
 
     @property
+    def epoch(self) -> Epoch:
+        """The epoch of the next block, or of this one if the epoch is not handed over."""
+        return self._client.epoch
+
+    @property
+    def era(self) -> Era:
+        """Its era."""
+        return self._client.era
+
+    @property
     def uncovered(self) -> int:
         """How many of the last blocks no certificate has covered yet."""
         return len(self._uncovered)
 
     def add(self, header: Header, wires: Sequence[bytes], results: Roots) -> Digest:
         """Verify the next block and return its hash; ``results`` are what the node says it gave."""
-        if is_boundary(self._parent) and self._parent_hash != self._client.base_hash:
+        if header.era != self._client.era or (
+            is_boundary(self._parent) and self._parent_hash != self._client.base_hash
+        ):
             raise IntegrityViolation(
                 f"block {self._parent.height}: the epoch was not handed over to the next set"
             )
@@ -139,7 +151,7 @@ class ChainVerifier:
         self._covered_up_to(covered)
 
     def hand_over(self, change: SetChange) -> None:
-        """Verify how the last block, a boundary block, closed its epoch; open the next one."""
+        """Verify how the last block closed its epoch, finalised or by a plan; open the next one."""
         if block_hash(self.chain_id, change.header) != self._parent_hash:
             raise IntegrityViolation(
                 f"block {self._parent.height}: its set change has another header"

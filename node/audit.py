@@ -17,9 +17,10 @@ from typing import Final, TextIO
 from consensus.certificates import signers, verify_certificate
 from consensus.errors import ConsensusError
 from consensus.light import LightClient
+from consensus.recovery import RecoveryPlan
 from consensus.types import Certificate
 from consensus.validity import check_header, check_parent_certificate, is_boundary
-from ledger.block import PARENT_CERTIFICATE_BYTES_MAX, Block, block_hash
+from ledger.block import PARENT_CERTIFICATE_BYTES_MAX, Block, Header, block_hash
 from ledger.block_rules import UsedBefore, UsedNonces, check_body
 from ledger.crypto import verify, verify_many
 from ledger.encoding import StrictDecoder
@@ -32,12 +33,14 @@ from ledger.transaction import DecodedTransaction, decode_transaction
 from ledger.transition import BlockExecution, BlockOutcome, execute_genesis
 from ledger.types import ZERO_DIGEST, Digest, Height
 from ledger.validators import Validator, ValidatorSet
+from node.epochs import schedules_from
 from node.home import DATA, read_genesis
 from storage.chain_store import ChainStore, ExecutedBlock
 from storage.kv import KeyValueStore
 from storage.leveldb import LevelDBStore
 from storage.memory import MemoryStore
 from storage.metadata import read_identity
+from storage.recovery_store import RecoveryStore
 from storage.schedule_store import ScheduleStore
 from storage.state_store import StateStore, put_state
 
@@ -128,6 +131,7 @@ class _Replay:
         self._genesis = genesis
         self._chain_id = chain_id(genesis)
         self._client = LightClient.from_genesis(genesis)
+        self._plans = tuple(RecoveryStore(store).plans())
         self._chain = ChainStore(store, self._chain_id)
         self._schedules = ScheduleStore(store)
         self._records = StateStore(store)
@@ -166,7 +170,7 @@ class _Replay:
                 report.height = executed.height
                 if executed.height % PROGRESS_BLOCKS == 0:
                     progress.tell(f"block {executed.height} of {head.height}")
-            if uncertified:
+            if uncertified and not self._change_era(None):
                 raise Mismatch(f"no finalization covers the last {uncertified} blocks")
             stored_root = tree_of(self._records.records()).root
             self._demand(stored_root, self._state.root, "root of the stored state records")
@@ -175,12 +179,28 @@ class _Replay:
             report.problem = f"after block {report.height}: {error}"
         report.state_root = self._state.root.hex()
 
+    def _change_era(self, header: Header | None) -> RecoveryPlan | None:
+        """Follow the plans that continue from the last block; return the last of them.
+
+        ``header`` is of the first block of the new era; None if there is none yet.
+        """
+        followed: RecoveryPlan | None = None
+        last = self._hash_of_parent()
+        for plan in self._plans:
+            is_due = plan.base_hash == last if header is None else plan.era <= header.era
+            if is_due and self._client.era < plan.era:
+                self._client.advance(self._parent, plan, plan.members)
+                self.report.epoch = self._client.epoch
+                followed = plan
+        return followed
+
     def _verify_block(self, executed: ExecutedBlock) -> bool:
         """Verify one block wholly; return whether it has a finalization of its own."""
         height = executed.height
         block = self._chain.block(executed.block_hash)
         if block is None:
             raise Mismatch(f"block {height} has no body")
+        plan = self._change_era(block.header)
         parent_certificate = self._verify_header(block, executed)
         transactions = [decode_transaction(self._chain_id, wire) for wire in block.transactions]
         self._verify_signatures(transactions)
@@ -188,7 +208,8 @@ class _Replay:
         check_body(block.header, transactions, self._state.parameters, used)
         self._used.add_block(block.header.time_ms, transactions)
         mask = 0 if parent_certificate is None else signers(parent_certificate)
-        execution = BlockExecution(self._state, block.header, mask, block.next_validators)
+        start = None if plan is None else plan.start
+        execution = BlockExecution(self._state, block.header, mask, block.next_validators, start)
         for transaction in transactions:
             execution.apply(transaction)
         outcome = execution.finish()
@@ -225,7 +246,8 @@ class _Replay:
 
     def _verify_next_set(self, block: Block) -> None:
         """V5: a block brings the latest set scheduled since the epoch's base, and no other."""
-        header, opened = block.header, self._client.base.executed_height
+        header = block.header
+        opened = schedules_from(self._client.base, self._client.era)
         due = [
             members
             for height, members in self._scheduled
@@ -256,9 +278,10 @@ class _Replay:
         header = block.header
         certificate = self._chain.certificate(header.height)
         if is_boundary(header):
-            if certificate is None:
+            closing = certificate or self._plan_of(header)
+            if closing is None:
                 raise Mismatch(f"boundary block {header.height} has no finalization")
-            self._client.advance(header, certificate, block.next_validators)
+            self._client.advance(header, closing, block.next_validators)
             self.report.epoch = self._client.epoch
         elif certificate is None:
             return False
@@ -266,6 +289,11 @@ class _Replay:
             self._client.check_final(header, certificate)
         self.report.certificates += 1
         return True
+
+    def _plan_of(self, header: Header) -> RecoveryPlan | None:
+        """Return the plan that made a block final; None if there is none."""
+        digest = block_hash(self._chain_id, header)
+        return next((plan for plan in self._plans if plan.base_hash == digest), None)
 
     def _hash_of_parent(self) -> Digest:
         return block_hash(self._chain_id, self._parent)

@@ -130,7 +130,7 @@ class Epochs:
             closing = None if record is None else self._chain.certificate(record.closed_height)
             if closing is not None:
                 found.append(closing)
-            elif record is None or not self._is_last_of_era(record):
+            elif record is not None and not self._is_last_of_era(record):
                 raise InvariantViolation("closing_kept", f"no finalization closed epoch {epoch}")
         return tuple(found)
 

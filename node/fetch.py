@@ -27,7 +27,7 @@ from ledger.block_rules import transactions_root
 from ledger.encoding import StrictDecoder
 from ledger.errors import LedgerError
 from ledger.transaction import DecodedTransaction, wire_hash
-from ledger.types import ZERO_DIGEST, Digest, Height
+from ledger.types import ZERO_DIGEST, Digest, Era, Height
 from ledger.votes import VoteKind
 from node.block_pool import BlockPool, PoolBlock, PoolFull
 from node.epochs import check_members
@@ -105,8 +105,10 @@ class Fetcher:
         wait_executed: Callable[[Height], Awaitable[Height]],
         verify_certificate: Callable[[Certificate], None],
         penalise: Callable[[PeerId, str], None],
+        era: Callable[[], Era],
     ) -> None:
         """``post`` hands results to consensus; ``wait_executed(h)`` waits for a height above h."""
+        self._era = era
         self._chain_id = chain_id
         self._network = network
         self._pool = pool
@@ -270,6 +272,8 @@ class Fetcher:
                 size += len(data)
                 block = self._check_header(data)
                 height = block.block.header.height
+                if block.block.header.era > self._era():
+                    return [], None  # proven by a plan only, which this node may lack
                 if height != first + len(blocks):
                     raise BadAnswer(f"height {height}, expected {first + len(blocks)}")
                 if blocks and blocks[-1].block.next_validators:

@@ -138,6 +138,7 @@ class Node:
             wait_executed=self.progress.wait_above,
             verify_certificate=self._verify_certificate,
             penalise=self._penalise,
+            era=lambda: self.epochs.present.era,
         )
         self.application = Application(
             chain_id,

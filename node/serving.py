@@ -73,14 +73,16 @@ class Server:
     def _stretch(self, request: GetChain) -> ChainAnswer:
         """Send blocks of one epoch, cut after the last one that has a finalization of its own."""
         blocks: list[bytes] = []
+        era: int | None = None
         size = 0
         certified = 0
         head = self._chain.head().height
         last = min(request.first + request.count - 1, head)
         for height in range(request.first, last + 1):
             block = self._chain.block(Height(height))
-            if block is None:
-                break
+            if block is None or era not in (None, block.header.era):
+                break  # what follows an era change is judged by another set
+            era = block.header.era
             data = encode(block)
             if blocks and size + len(data) > ANSWER_BYTES_MAX:
                 break

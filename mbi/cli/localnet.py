@@ -97,6 +97,11 @@ def localnet() -> None:
     is_flag=True,
     help="For containers on this machine: write DIRECTORY/docker-compose.yml, too.",
 )
+@click.option(
+    "--council",
+    is_flag=True,
+    help="Name a recovery council in the genesis; its keys are in DIRECTORY/council.",
+)
 @pass_session
 def init(
     session: Session,
@@ -108,6 +113,7 @@ def init(
     seed: str | None,
     containers: bool,
     compose: bool,
+    council: bool,
 ) -> None:
     r"""Write keys, genesis, certificates and homes of a new network into DIRECTORY.
 
@@ -129,7 +135,7 @@ def init(
         demand_publishable(topology, port)
     make = keep_or_build_network if containers else build_network
     with session.output.busy("making keys, genesis and databases"):
-        network = make(directory, topology, seed)
+        network = make(directory, topology, seed, with_council=council)
     if compose:
         write_compose(directory, topology, f"mbi-node:{metadata.version('mbi-node')}", port)
     session.output.document(network.to_json({}))

@@ -18,6 +18,7 @@ from mbi.localnet.genesis import (
     FAUCET,
     account_address,
     admin_label,
+    council_label,
     dev_genesis,
     genesis_hash,
     reporter_label,
@@ -38,14 +39,17 @@ FAUCET_SEED_FILE: Final = "keys/faucet.seed"
 """Below the home of a node; only development networks have a faucet."""
 
 
-def build_network(directory: Path, topology: Topology, seed: str | None) -> Network:
+def build_network(
+    directory: Path, topology: Topology, seed: str | None, *, with_council: bool = False
+) -> Network:
     """Write a new network into ``directory`` and create the nodes' databases.
 
+    ``with_council`` also names a recovery council in its genesis; its keys are in ``council/``.
     Raises :class:`UsageError` if the directory is not empty: keys and chains are never overwritten.
     """
     _claim(directory)
     source = KeySource(seed)
-    genesis = dev_genesis(topology, source)
+    genesis = dev_genesis(topology, source, with_council=with_council)
     network = Network(
         directory=directory,
         chain_id=chain_id(genesis).hex(),
@@ -64,14 +68,16 @@ def build_network(directory: Path, topology: Topology, seed: str | None) -> Netw
     return network
 
 
-def keep_or_build_network(directory: Path, topology: Topology, seed: str | None) -> Network:
+def keep_or_build_network(
+    directory: Path, topology: Topology, seed: str | None, *, with_council: bool = False
+) -> Network:
     """Return the network in ``directory`` if it has these nodes; build it if there is none.
 
     For a service that runs before each start of the nodes. Raises :class:`UsageError` if the
     directory holds something else.
     """
     if not (directory / NETWORK_FILE).exists():
-        return build_network(directory, topology, seed)
+        return build_network(directory, topology, seed, with_council=with_council)
     network = load_network(directory)
     found = [node.name for node in network.nodes]
     wanted = [node.name for node in topology.nodes]
@@ -142,6 +148,12 @@ def _write_shared(
     labels |= {f"{item.id}-admin": admin_label(item.id) for item in genesis.organisations}
     for name, label in labels.items():
         write_key(network.accounts_directory / f"{name}.pem", source.seed(label), None)
+    if genesis.council is not None:
+        folder = network.directory / "council"
+        folder.mkdir(mode=0o700, exist_ok=True)
+        for member in genesis.council.members:
+            seed = source.seed(council_label(member.name))
+            write_key(folder / f"{member.name}.pem", seed, None)
 
 
 def _write_home(

@@ -16,11 +16,13 @@ from ledger.block import block_hash
 from ledger.genesis import (
     DEFAULT_PARAMETERS,
     GENESIS_VERSION,
+    CouncilMember,
     Genesis,
     GenesisAccount,
     GenesisAsset,
     GenesisBalance,
     GenesisOrganisation,
+    RecoveryCouncil,
     chain_id,
     genesis_block,
     validate_genesis,
@@ -92,7 +94,32 @@ def reporter_label(validator: str) -> str:
     return f"reporter/{validator}"
 
 
-def dev_genesis(topology: Topology, source: KeySource) -> Genesis:
+COUNCIL: Final = (
+    ("government-1", Chamber.GOVERNMENT),
+    ("government-2", Chamber.GOVERNMENT),
+    ("commercial-1", Chamber.COMMERCIAL),
+    ("commercial-2", Chamber.COMMERCIAL),
+)
+"""Names and chambers of the recovery council; three of them must sign, so both chambers."""
+
+COUNCIL_THRESHOLD: Final = 3
+
+
+def council_label(member: str) -> str:
+    """Return the label of the key of a member of the recovery council."""
+    return f"council/{member}"
+
+
+def dev_council(source: KeySource) -> RecoveryCouncil:
+    """Return the recovery council of a local network."""
+    members = (
+        CouncilMember(name, chamber, source.key(council_label(name)).public_key)
+        for name, chamber in COUNCIL
+    )
+    return RecoveryCouncil(COUNCIL_THRESHOLD, tuple(members))
+
+
+def dev_genesis(topology: Topology, source: KeySource, *, with_council: bool = False) -> Genesis:
     """Return the genesis of a local network."""
     validators = topology.validators
     issuer_address = address_of(source.key(admin_label(ISSUER)).public_key)
@@ -143,7 +170,7 @@ def dev_genesis(topology: Topology, source: KeySource) -> Genesis:
             GenesisBalance(account_address(source, account), DEV_ASSET, Amount(account.balance))
             for account in DEV_ACCOUNTS
         ),
-        council=None,
+        council=dev_council(source) if with_council else None,
     )
     validate_genesis(genesis)
     return genesis

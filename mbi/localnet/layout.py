@@ -6,6 +6,7 @@
     DIR/genesis.json          the same file that every node has
     DIR/ca/ca.crt, ca.pem     certificate and key of the network's authority
     DIR/accounts/NAME.pem     key files of the funded accounts and of the organisations' admins
+    DIR/council/NAME.pem      key files of the recovery council, if the network has one
     DIR/nodes/NAME/           home of a node; node.log and node.pid while it runs
 """
 

@@ -117,7 +117,17 @@ class TestFirstBlock:
         with pytest.raises(InvariantViolation, match="era"):
             BlockExecution(chain.state, change(first_header(chain, start)), 0, None, start)
 
-    @pytest.mark.parametrize(("era", "epoch"), [(2, 1), (1, 2), (0, 1)])
+    def test_an_era_may_have_ended_without_a_block(self) -> None:
+        chain = Electorate()
+        chain.blocks(1)
+        start = start_after(chain)._replace(era=Era(2), epoch=Epoch(2))
+        execute(chain, first_header(chain, start), start)
+        opened = chain.state.epoch(Epoch(2))
+        assert opened is not None
+        assert (opened.era, opened.opened_height) == (2, 1)
+        assert chain.state.epoch(Epoch(1)) is None
+
+    @pytest.mark.parametrize(("era", "epoch"), [(2, 1), (1, 2), (0, 0)])
     def test_a_plan_of_another_era_or_epoch_is_fatal(self, era: int, epoch: int) -> None:
         chain = Electorate()
         chain.blocks(1)

@@ -81,6 +81,7 @@ class Setting:
                 certificate, chain_id, self.source.set, Era(0), Epoch(self.epoch), verify
             ),
             penalise=lambda peer, reason: self.penalties.append((peer, reason)),
+            era=lambda: Era(0),
         )
         self.peers[HONEST] = Server(BlockPool(), self.source.chain).answer
 
