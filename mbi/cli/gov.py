@@ -26,6 +26,8 @@ from mbi.errors import UsageError
 from mbi.keyfiles import create_private_file
 
 EVIDENCE_COLUMNS: Final = ("validator", "organisation", "epoch", "view", "kinds", "height", "key")
+CLOCK_TOLERANCE_MS: Final = 60_000
+"""Blocks may have the time of a clock that is behind this one; what reaches too far is refused."""
 
 _home = click.option(
     "--home", type=existing_directory(), required=True, help="Directory of the node."
@@ -150,8 +152,9 @@ def ready(
     r"""Say on chain that a joining node is synced and can vote; its consensus key signs.
 
     The node itself is asked whether it is synced, and sends it, unless --node names another. A
-    change that adds a validator or replaces its keys is refused unless they said so lately.
-    Any account of the validator's organisation may send it.
+    change that adds a validator or replaces its keys is refused when it would take effect, unless
+    they said so lately: repeat it if it ends before. Any account of the validator's organisation
+    may send it.
 
     \b
     Example:
@@ -174,8 +177,9 @@ def ready(
             "a node proves that it is ready when it is synced"
         )
     parameters: Json = client.get("/v1/governance/parameters")
-    # Half of what is allowed leaves room for a clock that runs ahead.
-    expires_ms = TimeMs(time.time_ns() // 1_000_000 + int(parameters["readiness_ms"]) // 2)
+    longest_ms = int(parameters["readiness_ms"])
+    lasts_ms = max(longest_ms - CLOCK_TOLERANCE_MS, longest_ms // 2)
+    expires_ms = TimeMs(time.time_ns() // 1_000_000 + lasts_ms)
     identity = chain_id_of(session, act.chain_id)
     done = act.carry_out(session, sign_readiness(identity, described, expires_ms, key))
     if done is not None and done.get("receipt"):

@@ -112,18 +112,14 @@ def wait(session: Session, proposal: int) -> None:
     Example:
       mbi gov wait 7 --timeout 3600
     """
-    client = session.client()
     patience_s = session.wait_s(WAIT_S)
     deadline = time.monotonic() + patience_s
+    # --timeout is for the proposal; a node that does not answer is noticed as early as ever.
+    client = Client(session.node_url)
     found, told = _find(client, proposal), ""
     # Now, because who leaves has no name in the set afterwards.
     words = change_words(found["change"], _names(client.validators()))
-    while True:
-        if found["status"] in ("rejected", "expired", "refused"):
-            reason = f": {found['reason']}" if found["reason"] else ""
-            raise OperationFailed(f"proposal {proposal} is {found['status']}{reason}")
-        if found["status"] == "effective" and _is_in_force(client, found):
-            break
+    while not _has_ended(client, found):
         if status_words(found) != told:
             told = status_words(found)
             session.output.note(f"proposal {proposal}: {told}")
@@ -131,9 +127,19 @@ def wait(session: Session, proposal: int) -> None:
             raise OutcomeUnknown(f"proposal {proposal} is {told} after {patience_s:g} s")
         time.sleep(POLL_S)
         found = _find(client, proposal)
+    if found["status"] != "effective":
+        reason = f": {found['reason']}" if found["reason"] else ""
+        raise OperationFailed(f"proposal {proposal} is {found['status']}{reason}")
     epoch = client.consensus()["epoch"]
     session.output.document({**found, "epoch": epoch})
     session.output.text(f"in force in epoch {epoch}: {words}")
+
+
+def _has_ended(client: Client, proposal: Json) -> bool:
+    """Tell whether a proposal is in force, or never will be."""
+    if proposal["status"] == "effective":
+        return _is_in_force(client, proposal)
+    return proposal["status"] not in ("open", "approved")
 
 
 def _is_in_force(client: Client, proposal: Json) -> bool:

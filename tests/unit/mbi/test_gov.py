@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from ledger.transaction import decode_transaction
 from ledger.types import Digest, Height, ProposalId, PublicKey
 from ledger.validators import Chamber, Validator
 from mbi.cli import gov_show
+from mbi.cli.gov import CLOCK_TOLERANCE_MS
 from mbi.keyfiles import write_key
 from mbi.localnet.certificates import issue_certificate, make_authority
 from tests.unit.mbi.commands import Outcome, Runner
@@ -217,6 +219,8 @@ def test_readiness_is_signed_by_the_consensus_key(mbi: Runner, government: FakeN
     assert word.validator == Validator(
         "gov-3", "treasury", Chamber.GOVERNMENT, CONSENSUS.public_key, NODE.public_key
     )
+    lasts_ms = word.expires_ms - time.time_ns() // 1_000_000
+    assert 0 < DEFAULT_PARAMETERS.readiness_ms - lasts_ms < 2 * CLOCK_TOLERANCE_MS
     chain_id = Digest(bytes.fromhex(CHAIN_ID))
     assert word.signature == CONSENSUS.sign(
         readiness_preimage(chain_id, word.validator, word.expires_ms)
