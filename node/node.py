@@ -74,7 +74,7 @@ from node.telemetry import Telemetry
 from node.verifier import Verifier
 from node.writer import Writer
 from p2p.config import PeerConfig
-from p2p.messages import EvidenceMessage, Message, Priority, Request, TransactionBatch
+from p2p.messages import EraMessage, EvidenceMessage, Message, Priority, Request, TransactionBatch
 from p2p.network import Network
 from p2p.peers import PeerInfo
 from storage.evidence_store import Evidence
@@ -87,6 +87,8 @@ PENALTY_POINTS: Final = 10
 """Cost of one breach that only this layer can see, in the network's scores."""
 RECONNECT_TRANSACTIONS: Final = 1_000
 """Pending transactions told to a peer that has just connected."""
+ERAS_TOLD_MAX: Final = 8
+"""Claims of peers about later eras that are shown; they are not proven, and one is enough."""
 
 log = structlog.get_logger("node")
 
@@ -158,6 +160,7 @@ class Node:
         self.telemetry = Telemetry(self, metrics)
         self._stages = StageClock(metrics.consensus)
         self._told_work = False
+        self._eras_told: set[EraMessage] = set()
         self._worked_view = self.driver.engine.view
         self._tasks: Tasks | None = None
 
@@ -391,6 +394,11 @@ class Node:
     def on_connected(self, peer: PeerId, info: PeerInfo) -> None:
         """Tell consensus, and tell the peer what is pending here."""
         self.driver.post(PeerConnected(peer))
+        era = self.epochs.present.era
+        for plan in self.home.plans:
+            if plan.era == era:
+                told = EraMessage(era, plan_hash(self.chain_id, plan))
+                self.network.send(peer, told, priority=Priority.CONSENSUS)
         pending = [entry.transaction.wire for entry in self.mempool.oldest(RECONNECT_TRANSACTIONS)]
         if pending:
             others = [other for other in self.network.connected() if other != peer]
@@ -417,6 +425,24 @@ class Node:
             self.driver.post(Received(peer, message))
         elif isinstance(message, EvidenceMessage):
             self.evidence.receive(peer, message, self._place())
+        elif isinstance(message, EraMessage):
+            self._heed_era(message)
+
+    def _heed_era(self, message: EraMessage) -> None:
+        """Tell the operator which plan peers follow and this node lacks; nobody else can act."""
+        present = self.epochs.present.era
+        is_ours = any(plan.era >= message.era for plan in self.home.plans)
+        if message.era <= present or is_ours or message in self._eras_told:
+            return
+        if len(self._eras_told) < ERAS_TOLD_MAX:
+            self._eras_told.add(message)
+            log.warning(
+                "plan_missing",
+                era=message.era,
+                plan=message.plan_hash.hex(),
+                advice=f"peers are in era {message.era}, this node is in era {present}, where it "
+                "can decide nothing: get this plan, check it and accept it (mbi recovery accept)",
+            )
 
     # ------------------------------------------------------------------ steps
 

@@ -15,6 +15,7 @@ from typing import Annotated, Final, get_args
 import msgspec
 from msgspec import Meta, Struct
 
+from consensus.recovery import ERA_MAX
 from consensus.types import Certificate, ConsensusMessage
 from ledger.block import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX
 from ledger.records import TRANSACTION_BYTES_MAX
@@ -174,6 +175,18 @@ class EvidenceMessage(
     second: Vote
 
 
+class EraMessage(
+    Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=44
+):
+    """Tells a peer that has just connected in which era the sender is, and by which plan.
+
+    Nothing is done about it but to tell the operator: whoever lacks the plan must get it by hand.
+    """
+
+    era: Annotated[int, Meta(ge=1, le=ERA_MAX)]
+    plan_hash: DigestField
+
+
 Request = GetTransactions | GetBlock | GetChain
 Answer = Transactions | BlockAnswer | ChainAnswer
 Message = (
@@ -186,6 +199,7 @@ Message = (
     | Request
     | Answer
     | EvidenceMessage
+    | EraMessage
 )
 
 ANSWER_OF: Final[dict[type[Request], type[Answer]]] = {
@@ -246,6 +260,7 @@ __all__ = [
     "Answer",
     "BlockAnswer",
     "ChainAnswer",
+    "EraMessage",
     "EvidenceMessage",
     "GetBlock",
     "GetChain",

@@ -30,6 +30,7 @@ from p2p.messages import (
     TRANSACTION_BYTES_MAX,
     BlockAnswer,
     ChainAnswer,
+    EraMessage,
     EvidenceMessage,
     GetBlock,
     GetChain,
@@ -73,8 +74,9 @@ EXAMPLES: list[Message] = [
     GetChain(4, 1, 64),
     ChainAnswer(4, (b"one", b"two"), CERTIFICATE, 2),
     EvidenceMessage(VOTE, VOTE),
+    EraMessage(1, Digest(bytes(32))),
 ]
-ENCODINGS_HASH = "ab510658"
+ENCODINGS_HASH = "7466d8b5"
 """First bytes of the hash over all examples: a change here is a change of the protocol."""
 
 
@@ -96,7 +98,7 @@ def test_encodings_are_frozen() -> None:
 def test_tags_do_not_collide_and_leave_consensus_its_own() -> None:
     tags = [kind.__struct_config__.tag for kind in get_args(Message) if issubclass(kind, Struct)]
     assert len(tags) == len(set(tags)) == len(KNOWN_TAGS)
-    ours = {Hello, Goodbye, Ping, Pong, TransactionBatch, EvidenceMessage}
+    ours = {Hello, Goodbye, Ping, Pong, TransactionBatch, EvidenceMessage, EraMessage}
     ours |= {*ANSWER_OF, *ANSWER_OF.values()}
     assert all((kind.__struct_config__.tag >= 32) == (kind in ours) for kind in get_args(Message))
 
