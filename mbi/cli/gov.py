@@ -63,16 +63,18 @@ for _command in (list_, show, wait, propose):
 
 @gov.command()
 @click.argument("proposal", type=click.IntRange(min=1))
-@click.option("--approve/--reject", required=True, default=None, help="What to say to it.")
+@click.option("--approve/--reject", default=None, help="What to say to it.")
 @pass_session
 @acting
-def vote(session: Session, act: Act, proposal: int, approve: bool) -> None:
+def vote(session: Session, act: Act, proposal: int, approve: bool | None) -> None:
     r"""Vote on an open proposal; a later vote replaces an earlier one.
 
     \b
     Example:
       mbi gov vote 7 --approve --from bank-admin --wait
     """
+    if approve is None:
+        raise UsageError("say --approve or --reject")
     done = act.carry_out(session, VoteChange(None, ProposalId(proposal), approve))
     events = ((done or {}).get("receipt") or {}).get("events")
     if not events or session.output.is_json:

@@ -439,7 +439,9 @@ def test_a_vote_says_yes_or_no(mbi: Runner, government: FakeNode, word: str, app
 
 
 def test_a_vote_that_says_nothing_is_a_mistake(mbi: Runner, government: FakeNode) -> None:
-    assert vote(mbi, government).code == 2
+    found = vote(mbi, government)
+    assert found.code == 2
+    assert "say --approve or --reject" in found.err
 
 
 def test_a_vote_tells_what_is_still_missing(mbi: Runner, government: FakeNode) -> None:
