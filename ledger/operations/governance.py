@@ -311,7 +311,9 @@ def _epoch_of(vote: Vote, view: View) -> EpochRecord:
     current = view.validators().epoch
     if not 0 <= vote.epoch <= current:
         raise InvalidEvidence(f"expected an epoch from 0 to {current}, got {vote.epoch}")
-    epoch: EpochRecord = view.get(epoch_key(vote.epoch))
+    epoch: EpochRecord | None = view.get(epoch_key(vote.epoch))
+    if epoch is None:  # its era ended before its first block
+        raise InvalidEvidence(f"nobody voted in epoch {vote.epoch}")
     if vote.era != epoch.era:
         raise InvalidEvidence(f"epoch {vote.epoch} belongs to era {epoch.era}, got {vote.era}")
     if epoch.closed_height and view.height > epoch.closed_height + EVIDENCE_HEIGHTS_MAX:

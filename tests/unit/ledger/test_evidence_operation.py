@@ -11,7 +11,8 @@ from ledger.operations import ReportEvidence
 from ledger.operations import governance as operations
 from ledger.receipt import RECEIPT_DECODER, Receipt
 from ledger.records import AddValidator, RotateKey
-from ledger.types import UINT64_MAX, Epoch, Era, Signature, View
+from ledger.transition import simulate_explained
+from ledger.types import UINT64_MAX, Epoch, Era, Signature, TimeMs, View
 from ledger.votes import VoteKind
 from tests.unit.ledger.electorate import (
     Electorate,
@@ -19,6 +20,7 @@ from tests.unit.ledger.electorate import (
     make_network,
     validator,
 )
+from tests.unit.ledger.test_era import execute, first_header, start_after
 
 REPORTER = "gov-1 clerk"
 
@@ -236,3 +238,20 @@ def test_evidence_against_a_key_that_is_being_rotated_hurts_the_old_key_only() -
     assert reported.effect is EvidenceEffect.GONE, "the old key leaves anyway"
     chain.settle()
     assert new in chain.state.validators.members
+
+
+def test_an_epoch_that_never_began_has_no_voters() -> None:
+    """C18: an era may end before its first block, and its epoch with it; no record tells of it."""
+    chain = Electorate()
+    chain.blocks(1)
+    start = start_after(chain)._replace(era=Era(2), epoch=Epoch(2))
+    execute(chain, first_header(chain, start), start)
+    evidence = chain.double_vote("gov-1")
+    skipped = [
+        msgspec.structs.replace(vote, era=Era(1), epoch=Epoch(1))
+        for vote in (evidence.first, evidence.second)
+    ]
+    report = chain.transaction("gov-1 clerk", ReportEvidence(None, *skipped))
+    receipt, reason = simulate_explained(chain.state, report, TimeMs(chain.next_time_ms))
+    assert receipt.code == "invalid_evidence"
+    assert "nobody voted in epoch 1" in reason
