@@ -21,6 +21,7 @@ class FakeNode:
 
     height: int = 7
     ready: bool = True
+    role: str = "observer"
     statuses: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Answer to a status query, by transaction id."""
     on_submit: Callable[[bytes], tuple[int, dict[str, Any]]] = lambda _: (
@@ -74,6 +75,7 @@ def _add_queries(app: web.Application, node: FakeNode) -> None:
                 "version": "9",
                 "network_height": node.height,
                 "syncing": not node.ready,
+                "role": node.role,
             }
         )
 
