@@ -91,5 +91,5 @@ MUTANTS: Final = (
     Mutant("roots unchecked", _roots_unchecked, frozenset({"V", "I7"}), 100, _has_forger),
     Mutant("clock unchecked", _clock_unchecked, frozenset({"V"}), 200, _has_forger),
     Mutant("bodies unchecked", _bodies_unchecked, frozenset({"V"}), 100, _has_forger),
-    Mutant("evidence unchecked", _evidence_unchecked, frozenset({"I9"}), 100, _has_evidence),
+    Mutant("evidence unchecked", _evidence_unchecked, frozenset({"I9"}), 300, _has_evidence),
 )

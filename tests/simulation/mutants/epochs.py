@@ -112,9 +112,7 @@ MUTANTS: Final = (
     Mutant(
         "boundary extended instead of repeated",
         _extension_instead_of_repetition,
-        frozenset({"I1", "H", "V", "V5", "CRASH", "LIVE"}),
-        200,
-        _changes,
+        story=stories.test_boundary_block_that_misses_its_view_is_proposed_again,
     ),
     Mutant(
         "votes counted by the old set",
