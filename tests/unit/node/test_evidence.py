@@ -10,9 +10,11 @@ import pytest
 
 from consensus.inputs import PeerId
 from ledger.crypto import SigningKey
+from ledger.genesis import DEFAULT_PARAMETERS
 from ledger.operations import ReportEvidence
 from ledger.transaction import decode_transaction
-from ledger.types import Epoch
+from ledger.transition import admission_error
+from ledger.types import Epoch, TimeMs
 from ledger.votes import Vote
 from node.epochs import Epochs
 from node.evidence import AGAIN_S, EvidenceDesk
@@ -20,7 +22,7 @@ from p2p.messages import EvidenceMessage, decode_message, encode_message
 from storage.evidence_store import Evidence, EvidenceStore
 from storage.memory import MemoryStore
 from storage.schedule_store import ScheduleStore
-from tests.unit.node_api.fakes import ALICE, FakeNode, double_vote
+from tests.unit.node_api.fakes import ALICE, FakeNode, double_vote, make_genesis
 
 PEER = PeerId(b"p" * 32)
 STRANGER = SigningKey.from_seed(bytes(31) + b"\1")
@@ -132,6 +134,22 @@ def test_one_proof_against_a_validator_is_enough() -> None:
     office.desk.found(*office.votes, 0)
     office.desk.found(office.votes[1], office.votes[0], 0)
     assert len(office.kept) == len(office.passed) == 1
+
+
+def test_a_report_keeps_within_a_short_validity_window(
+    clock: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No node would take it otherwise, and the fault would never come to the chain."""
+    limits = msgspec.structs.replace(DEFAULT_PARAMETERS, validity_window_ms=10_000)
+    genesis = msgspec.structs.replace(make_genesis(), parameters=limits)
+    monkeypatch.setattr("tests.unit.node_api.fakes.make_genesis", lambda dev: genesis)
+    office = Office()
+    office.desk.found(*office.votes, 0)
+    office.desk.report_due()
+    (wire,) = office.submitted
+    decoded = decode_transaction(office.node.chain_id, wire)
+    assert admission_error(office.node.state, decoded, TimeMs(office.node.now_ms)) is None
+    assert admission_error(office.node.state, decoded, TimeMs(office.node.now_ms - 4_000)) is None
 
 
 def test_each_place_waits_its_turn_before_it_reports(clock: list[float]) -> None:
