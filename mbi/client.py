@@ -133,8 +133,7 @@ class AsyncClient:
         answer = await self.submit(wire, min(timeout, SERVER_WAIT_S))
         if answer.status in FINAL_STATES:
             return answer
-        left = timeout - (time.monotonic() - started)
-        return await self.wait_final(answer.id, max(0.0, left))
+        return await self.wait_final(answer.id, timeout, since=started)
 
     async def submit_batch(self, wires: Sequence[bytes]) -> list[SubmitAnswer]:
         """Post several signed transactions; one answer for each, in order."""
@@ -156,9 +155,14 @@ class AsyncClient:
             return SubmitAnswer(transaction_id, "unknown", {"status": "unknown"})
         return calls.submit_answer(answer)
 
-    async def wait_final(self, transaction_id: str, timeout: float) -> SubmitAnswer:
-        """Wait until a transaction is final in any way, or raise :class:`OutcomeUnknown`."""
-        deadline = time.monotonic() + timeout
+    async def wait_final(
+        self, transaction_id: str, timeout: float, *, since: float | None = None
+    ) -> SubmitAnswer:
+        """Wait until a transaction is final in any way, or raise :class:`OutcomeUnknown`.
+
+        ``since`` is a reading of ``time.monotonic``: when the waiting began, if not now.
+        """
+        deadline = (time.monotonic() if since is None else since) + timeout
         pause = POLL_FIRST_S
         while True:
             answer = await self.transaction(transaction_id)

@@ -121,8 +121,7 @@ class Client:
         answer = self.submit(wire, min(timeout, SERVER_WAIT_S))
         if answer.status in FINAL_STATES:
             return answer
-        left = timeout - (time.monotonic() - started)
-        return self.wait_final(answer.id, max(0.0, left))
+        return self.wait_final(answer.id, timeout, since=started)
 
     def submit_batch(self, wires: Sequence[bytes]) -> Sequence[SubmitAnswer]:
         """Post several signed transactions; one answer for each, in order."""
@@ -144,9 +143,14 @@ class Client:
             return SubmitAnswer(transaction_id, "unknown", {"status": "unknown"})
         return calls.submit_answer(answer)
 
-    def wait_final(self, transaction_id: str, timeout: float) -> SubmitAnswer:
-        """Wait until a transaction is final in any way, or raise :class:`OutcomeUnknown`."""
-        deadline = time.monotonic() + timeout
+    def wait_final(
+        self, transaction_id: str, timeout: float, *, since: float | None = None
+    ) -> SubmitAnswer:
+        """Wait until a transaction is final in any way, or raise :class:`OutcomeUnknown`.
+
+        ``since`` is a reading of ``time.monotonic``: when the waiting began, if not now.
+        """
+        deadline = (time.monotonic() if since is None else since) + timeout
         pause = POLL_FIRST_S
         while True:
             answer = self.transaction(transaction_id)

@@ -176,6 +176,7 @@ def test_waiting_in_vain_exits_with_4(mbi: Runner, node: FakeNode) -> None:
     node.statuses["ab" * 32] = {"id": "ab" * 32, "status": "pending"}
     found = send(mbi, node, "--wait", "--timeout", "0.3")
     assert found.code == 4
+    assert "pending after 0.3 s" in found.err
     assert "mbi tx wait" in found.err
 
 
