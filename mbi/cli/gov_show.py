@@ -132,7 +132,8 @@ def wait(session: Session, proposal: int) -> None:
         raise OperationFailed(f"proposal {proposal} is {found['status']}{reason}")
     epoch = client.consensus()["epoch"]
     session.output.document({**found, "epoch": epoch})
-    session.output.text(f"in force in epoch {epoch}: {words}")
+    when = f" in epoch {epoch}" if found["change"]["type"] in _SCHEDULED else ""
+    session.output.text(f"in force{when}: {words}")
 
 
 def _has_ended(client: Client, proposal: Json) -> bool:

@@ -122,7 +122,10 @@ def change_words(change: Json, names: Mapping[str, str]) -> str:
 
 
 def change_details(change: Json, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the line does not say: keys, and parameters that differ from the present ones."""
+    """Return what the line does not say: keys, and parameters.
+
+    Of the parameters those that differ from the present ones; all if none does.
+    """
     if change["type"] == "add_validator":
         joining = change["validator"]
         return {"consensus key": joining["consensus_key"], "node key": joining["node_key"]}
@@ -135,10 +138,13 @@ def change_details(change: Json, parameters: Mapping[str, Any]) -> dict[str, Any
             "node key": change["new_node_key"],
         }
     if change["type"] == "set_parameters":
-        return {
-            name: f"{value} (now {parameters[name]})" if value != parameters[name] else value
-            for name, value in change["parameters"].items()
+        wanted = change["parameters"]
+        moved = {
+            name: f"{value} (now {parameters[name]})"
+            for name, value in wanted.items()
+            if value != parameters[name]
         }
+        return moved or dict(wanted)
     return {}
 
 
