@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import count, islice
 
 import pytest
 
@@ -72,3 +73,17 @@ def test_printing_the_trace_changes_nothing() -> None:
     assert shown == run(expand(7), traced=True)
     assert replace(shown, digest="") == run_seed(7)
     assert len(lines) > 100
+
+
+@pytest.mark.simulation
+@pytest.mark.timeout(300)
+def test_random_runs_change_sets_and_convict_traitors() -> None:
+    """C17, C18: a workload in which nothing of this happens would check nothing of it."""
+    changing = (each for each in map(expand, count()) if each.change_every_ms)
+    results = [run(options) for options in islice(changing, 20)]
+    assert sum(result.epochs for result in results) >= 5
+    assert sum(result.coverage["set changed as planned"] for result in results) >= 2
+    accusing = (
+        each for each in map(expand, count()) if each.evidence and "equivocator" in str(each)
+    )
+    assert any(run(options).convicted for options in islice(accusing, 12))
