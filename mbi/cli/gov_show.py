@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import click
 
-from mbi.calls import Json
+from mbi.calls import HTTP_NOT_FOUND, Json
 from mbi.cli.base import MbiCommand, Session, pass_session
 from mbi.cli.gov_words import (
     change_details,
@@ -20,7 +20,7 @@ from mbi.cli.gov_words import (
     time_words,
     votes_words,
 )
-from mbi.errors import OperationFailed, OutcomeUnknown
+from mbi.errors import ApiProblem, OperationFailed, OutcomeUnknown
 from mbi.sync_client import Client
 
 LIST_DEFAULT: Final = 20
@@ -148,8 +148,14 @@ def _is_in_force(client: Client, proposal: Json) -> bool:
     if proposal["change"]["type"] not in _SCHEDULED:
         return True
     # A boundary block brings what was scheduled up to the block that its maker had executed.
-    opening = client.block(client.consensus()["epoch_base_height"])
-    executed = client.block(opening["header"]["executed_height"])
+    try:
+        opening = client.block(client.consensus()["epoch_base_height"])
+        executed = client.block(opening["header"]["executed_height"])
+    except ApiProblem as problem:
+        if problem.status != HTTP_NOT_FOUND:
+            raise
+        # The state has passed the boundary block, which is about to be shown.
+        return False
     return int(executed["header"]["time_ms"]) >= int(proposal["effective_ms"])
 
 

@@ -18,7 +18,8 @@ from mbi.localnet.layout import load_network
 from mbi.localnet.processes import child_environment, stop_nodes
 from tests.cluster.cluster import COMMAND_S, free_port
 from tests.cluster.figures import Figures
-from tests.cluster.waiting import PATIENCE
+from tests.cluster.governance import EPOCH_S
+from tests.cluster.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]
 
@@ -74,10 +75,14 @@ class Shell:
         """Return the validators of the present epoch by name."""
         return {item["name"]: item for item in self.document("mbi validators")["items"]}
 
-    def roles(self) -> dict[str, str]:
-        """Return what each node says that it is."""
-        nodes = self.document("mbi localnet status demo")["nodes"]
-        return {node["name"]: node["role"] for node in nodes}
+    def wait_role(self, name: str, role: str) -> None:
+        """Wait until a node says that it is this: each node begins an epoch by itself."""
+
+        def has_role() -> bool:
+            nodes = self.document("mbi localnet status demo")["nodes"]
+            return {node["name"]: node["role"] for node in nodes}[name] == role
+
+        wait_until(f"{name} is {role}", EPOCH_S, has_role)
 
 
 @pytest.fixture
@@ -101,19 +106,19 @@ def test_a_validator_joins_gets_a_new_key_and_leaves(shell: Shell, figures: Figu
     for command in shown_under("A validator joins"):
         shell.run(command)
     assert sorted(shell.members()) == sorted([*FIRST, "com-3"])
-    assert shell.roles()["com-3"] == "validator"
+    shell.wait_role("com-3", "validator")
 
     before = shell.members()["com-2"]["consensus_key"]
     for command in shown_under("A validator gets a new key"):
         shell.run(command)
     after = shell.members()["com-2"]["consensus_key"]
     assert after != before
-    assert shell.roles()["com-2"] == "validator"
+    shell.wait_role("com-2", "validator")
 
     for command in shown_under("A validator leaves"):
         shell.run(command)
     assert sorted(shell.members()) == FIRST
-    assert shell.roles()["com-2"] == "validator"
+    shell.wait_role("com-2", "validator")
 
     refused = shell.run("mbi gov propose remove-validator gov-2 --from gov-1-admin", exit_code=1)
     assert "removing gov-2 would leave 3 validators; at least 4 are needed" in refused

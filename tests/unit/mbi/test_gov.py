@@ -520,6 +520,22 @@ def test_a_set_change_is_in_force_with_its_epoch(
     assert ("in force in epoch 3: remove validator com-2" in found.out) is (code == 0)
 
 
+def test_an_epoch_counts_when_its_first_block_is_shown(
+    mbi: Runner, government: FakeNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node's state is ahead of its blocks for a moment."""
+    change = {"type": "remove_validator", "consensus_key": member("com-2")["consensus_key"]}
+    document = proposal(7, change, status="effective", effective_ms=5000)
+    government.documents["/v1/governance/proposals/7"] = document
+    block = government.documents.pop("/v1/blocks/90")
+
+    def come(_: float) -> None:
+        government.documents["/v1/blocks/90"] = block
+
+    monkeypatch.setattr(time, "sleep", come)
+    assert wait(mbi, government).code == 0
+
+
 def test_powers_are_in_force_at_once(mbi: Runner, government: FakeNode) -> None:
     document = proposal(7, POWERS, status="effective", effective_ms=9999)
     government.documents["/v1/governance/proposals/7"] = document
