@@ -80,7 +80,7 @@ class Shell:
 
         def has_role() -> bool:
             nodes = self.document("mbi localnet status demo")["nodes"]
-            return {node["name"]: node["role"] for node in nodes}[name] == role
+            return (name, role) in {(node["name"], node["role"]) for node in nodes}
 
         wait_until(f"{name} is {role}", EPOCH_S, has_role)
 
