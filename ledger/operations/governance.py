@@ -26,6 +26,7 @@ from ledger.errors import (
     InvalidOperation,
     InvalidReadiness,
     NotAlone,
+    NotOrganisationAdmin,
     NotVoter,
     ProposalClosed,
     ProposalUnknown,
@@ -152,14 +153,19 @@ def _check_alone(transaction: Transaction) -> None:
         )
 
 
+def _is_admin(actor: Actor, view: View) -> bool:
+    """Tell whether the actor is the admin account of its organisation."""
+    organisation = view.organisation(actor.account.organisation)
+    return organisation is not None and organisation.admin == actor.account.address
+
+
 # --- propose_change, vote_change ------------------------------------------------------------------
 
 
 def _check_voter(actor: Actor, view: View) -> None:
     """Raise NotVoter unless the actor is admin of an organisation that runs a validator."""
     name = actor.account.organisation
-    organisation = view.organisation(name)
-    if organisation is None or organisation.admin != actor.account.address:
+    if not _is_admin(actor, view):
         raise NotVoter(f"only the admin account of {name} takes part in governance for it")
     if all(member.organisation != name for member in view.validators().members):
         raise NotVoter(f"{name} runs no validator of the present set")
@@ -254,6 +260,11 @@ def _prove(
             f"expected a validator of {actor.account.organisation}, got {validator.organisation}"
         )
     check_organisation(validator, view)
+    # Each key leaves a record for good: an office answers for that, no customer does.
+    if not _is_admin(actor, view):
+        raise NotOrganisationAdmin(
+            f"only the admin account of {validator.organisation} may do this"
+        )
     check_not_accused(validator.consensus_key, view)
     latest = view.time_ms + view.parameters().readiness_ms
     if not view.time_ms <= operation.expires_ms <= latest:

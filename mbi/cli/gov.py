@@ -155,8 +155,8 @@ def ready(
 
     The node itself is asked whether it is synced, and sends it, unless --node names another. A
     change that adds a validator or replaces its keys is refused when it would take effect, unless
-    they said so lately: repeat it if it ends before. Any account of the validator's organisation
-    may send it.
+    they said so lately: repeat it if it ends before. The admin account of the validator's
+    organisation sends it.
 
     \b
     Example:

@@ -98,7 +98,7 @@ class Story:
             expires = TimeMs(self.chain.next_time_ms + self.choose.randint(1_000, 20_000))
             key = consensus_key(name, generation)
             ready = sign_readiness(self.chain.chain_id, validator(name, generation), expires, key)
-            return f"{name} clerk", ready
+            return name, ready
         return "gov-1 clerk", self.evidence()
 
     def joiner(self) -> tuple[str, int]:

@@ -247,7 +247,7 @@ class Electorate(Chain):
         """Post that a validator's node is ready."""
         expires = TimeMs(self.next_time_ms + lasting_ms)
         operation = sign_readiness(self.chain_id, who, expires, key)
-        return self.run(f"{who.organisation} clerk", operation)
+        return self.run(who.organisation, operation)
 
     def settle(self) -> None:
         """Execute blocks until an approved change has had its effect and its boundary."""

@@ -387,10 +387,10 @@ def test_readiness_is_the_joining_keys_own_word(chain: Electorate) -> None:
     assert chain.ready(NEWCOMER, make_key("thief")).code == "invalid_readiness"
     expires = TimeMs(chain.next_time_ms + 1_000)
     foreign = sign_readiness(Digest(bytes(32)), NEWCOMER, expires, consensus_key("com-9"))
-    assert chain.run("com-9 clerk", foreign).code == "invalid_readiness", "of another network"
+    assert chain.run("com-9", foreign).code == "invalid_readiness", "of another network"
     signed = sign_readiness(chain.chain_id, NEWCOMER, expires, consensus_key("com-9"))
     later = msgspec.structs.replace(signed, expires_ms=TimeMs(expires + 1))
-    assert chain.run("com-9 clerk", later).code == "invalid_readiness"
+    assert chain.run("com-9", later).code == "invalid_readiness"
 
 
 def test_readiness_is_posted_by_the_validators_own_organisation(chain: Electorate) -> None:
@@ -408,12 +408,20 @@ def test_readiness_is_for_a_time_that_is_near(chain: Electorate, lasting_ms: int
     assert code == "invalid_readiness"
 
 
+def test_only_an_office_can_leave_records_of_readiness(chain: Electorate) -> None:
+    """C11: one record for each key, for ever; a customer has as many keys as it likes."""
+    expires = TimeMs(chain.next_time_ms + 1_000)
+    ready = sign_readiness(chain.chain_id, NEWCOMER, expires, consensus_key("com-9"))
+    assert chain.run("com-9 clerk", ready).code == "not_organisation_admin"
+    assert chain.run("com-9", ready).code == "ok"
+
+
 def test_each_operation_of_governance_stands_alone(chain: Electorate) -> None:
     """C11: a hundred of them in one transaction would be a hundred signature checks or tallies."""
     ready = sign_readiness(
         chain.chain_id, NEWCOMER, TimeMs(chain.next_time_ms + 1_000), consensus_key("com-9")
     )
-    assert chain.run("com-9 clerk", ready, ready).code == "not_alone"
+    assert chain.run("com-9", ready, ready).code == "not_alone"
     evidence = chain.double_vote("com-1")
     assert chain.run("com-9 clerk", evidence, evidence).code == "not_alone"
     propose = ProposeChange(None, removal("com-1"))

@@ -36,7 +36,7 @@ PINNED = {
     "blocks": "0ce6e0000db730bf772e143e88cdee46c8dd9b1baf3a637b1dc9729982baf49f",
     "encodings": "0f834807655a9bda115c90696fc5d30fd6fbf210a5e434acf36e8372c569e3aa",
     "genesis": "022263609da4464b584c713f9187ed06238e0fc5ff9a2fabe4bfe2ed606f812c",
-    "governance": "2b0196419b2db0664635862e486f0ac7339dfb4bb561d2033d12c50c395aab16",
+    "governance": "cbad7d94870e0decdf4c83d82e63e4daf7a032227dd0e5fed93dd09ef0b25b67",
     "keys": "c101c459ffb28504ecf568690c1e8fdde87ceac30ef5f4d3f59b24ed2a05454e",
     "transactions": "d92e74a98b6ba11912ae4b73c672e25230ccc6c95c852c5a8ccd3bf82cce673c",
 }

@@ -231,7 +231,7 @@ class StoredChain:
         """Post that a validator's node is ready."""
         expires = TimeMs(self.chain.head().header.time_ms + 15_000)
         operation = sign_readiness(self.chain_id, who, expires, key)
-        self.block(self.wire(f"{who.organisation} clerk", operation))
+        self.block(self.wire(who.organisation, operation))
 
     def run(self) -> StoredChain:
         """Go through three set changes: one validator leaves, one comes, one has new keys."""
