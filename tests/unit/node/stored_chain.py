@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
-from consensus.certificates import certificate_hash, make_certificate, signers
+import msgspec
+
+from consensus.certificates import certificate_hash, encoded_signers, make_certificate
 from consensus.leader import leader, leader_order
 from consensus.types import Certificate
 from ledger.address import address_of
@@ -19,7 +21,8 @@ from ledger.block import Block, Header, block_hash
 from ledger.block_rules import transactions_root
 from ledger.crypto import SigningKey
 from ledger.encoding import encode
-from ledger.genesis import chain_id, genesis_block, genesis_json
+from ledger.era import EraStart
+from ledger.genesis import RecoveryCouncil, chain_id, genesis_block, genesis_json
 from ledger.history import History
 from ledger.operations import Operation, ProposeChange, VoteChange
 from ledger.operations.governance import sign_readiness
@@ -39,6 +42,7 @@ from ledger.types import (
 )
 from ledger.validators import Validator, ValidatorSet
 from ledger.votes import Value, Vote, VoteKind, vote_signing_bytes
+from node.epochs import schedules_from
 from node.home import DATA, init_home
 from storage.chain_store import ChainStore
 from storage.leveldb import LevelDBStore
@@ -55,10 +59,10 @@ EXECUTION_LAG = 2
 class StoredChain:
     """Writes the chain of one network into the database of a node's home."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, council: RecoveryCouncil | None = None) -> None:
         home.mkdir(parents=True)
         self.home = home
-        self.genesis = make_network(2, 3)
+        self.genesis = msgspec.structs.replace(make_network(2, 3), council=council)
         (home / "genesis.json").write_bytes(genesis_json(self.genesis))
         init_home(home, rejoin=False)
         self.chain_id = chain_id(self.genesis)
@@ -69,6 +73,9 @@ class StoredChain:
         history = History.load(1, reader.history_page)
         self.state = State.load(self.chain_id, reader, reader.records(), history)
         self.base = genesis_block(self.genesis)
+        self.era = Era(0)
+        self.start: EraStart | None = None
+        """What the next block is executed with, if it is the first of an era."""
         self.certified_every = 1
         """Only every so many blocks have a finalization of their own."""
         self.lag = EXECUTION_LAG
@@ -98,7 +105,17 @@ class StoredChain:
 
     @property
     def members(self) -> ValidatorSet:
-        return ValidatorSet(self.state.validators.members)
+        start = self.start
+        return ValidatorSet(self.state.validators.members if start is None else start.members)
+
+    @property
+    def epoch(self) -> Epoch:
+        """Of the next block."""
+        return self.state.validators.epoch if self.start is None else self.start.epoch
+
+    def change_era(self, start: EraStart) -> None:
+        """Go on from the head in the era of a plan."""
+        self.start, self.era, self.base = start, start.era, self.chain.head().header
 
     def key_of(self, member: Validator) -> SigningKey:
         """Return the consensus key of a validator."""
@@ -126,16 +143,19 @@ class StoredChain:
             return ()
         executed = self._executed_height()
         latest = self.schedules.schedule_at(executed)
-        above = self.base.executed_height
+        above = schedules_from(self.base, self.era)
         return latest[1] if latest is not None and latest[0] > above else ()
 
     def _executed_height(self) -> Height:
         head = self.chain.head().header
         return Height(max(head.height - self.lag, head.executed_height, 0))
 
-    def _add(self, wires: Sequence[bytes], next_members: tuple[Validator, ...]) -> Header:
+    def next_block(
+        self, wires: Sequence[bytes] = (), next_members: tuple[Validator, ...] = ()
+    ) -> Block:
+        """Return the next block without executing it."""
         head = self.chain.head()
-        members, epoch = self.members, self.state.validators.epoch
+        members, epoch = self.members, self.epoch
         base_hash = block_hash(self.chain_id, self.base)
         is_first = head.block_hash == base_hash
         view = View(1 if is_first else head.header.view + 1)
@@ -144,12 +164,12 @@ class StoredChain:
         executed = self.chain.require_executed(self._executed_height())
         header = Header(
             version=1,
-            era=Era(0),
+            era=self.era,
             epoch=epoch,
             height=Height(head.height + 1),
             view=view,
             parent_hash=head.block_hash,
-            proposer=leader(leader_order(self.chain_id, Era(0), epoch, members), view),
+            proposer=leader(leader_order(self.chain_id, self.era, epoch, members), view),
             time_ms=TimeMs(GENESIS_TIME_MS + (head.height + 1) * BLOCK_MS),
             transactions_root=transactions_root([item.wire_hash for item in decoded]),
             transaction_count=len(wires),
@@ -164,14 +184,20 @@ class StoredChain:
             else ZERO_DIGEST,
             previous_boundary_hash=base_hash,
         )
+        return Block(header, encode(parent) if parent else b"", list(wires), next_members)
+
+    def _add(self, wires: Sequence[bytes], next_members: tuple[Validator, ...]) -> Header:
+        body = self.next_block(wires, next_members)
+        header = body.header
         certificate = self.certify(header)
-        mask = 0 if parent is None else signers(parent)
-        execution = BlockExecution(self.state, header, mask, next_members)
+        mask = encoded_signers(body.parent_certificate)
+        execution = BlockExecution(self.state, header, mask, next_members, self.start)
+        self.start = None
+        decoded = [decode_transaction(self.chain_id, wire) for wire in wires]
         receipts = [execution.apply(item) for item in decoded]
         outcome = execution.finish()
         assert all(receipt.code == "ok" for receipt in receipts), receipts
         self.ids += [item.id for item in decoded]
-        body = Block(header, encode(parent) if parent else b"", list(wires), next_members)
         is_certified = bool(next_members) or header.height % self.certified_every == 0
         batch = self.store.batch()
         digest = block_hash(self.chain_id, header)
@@ -189,7 +215,7 @@ class StoredChain:
         """Return a certificate of the members over a block of the present epoch."""
         members = self.members
         value = Value(View(header.view - 1), block_hash(self.chain_id, header))
-        place = (kind, Era(0), header.epoch, header.view, value)
+        place = (kind, header.era, header.epoch, header.view, value)
         message = vote_signing_bytes(self.chain_id, *place)
         votes = [
             Vote(*place, i, self._keys[member.consensus_key].sign(message))
