@@ -125,20 +125,21 @@ class StoredChain:
 
     def block(self, *wires: bytes) -> Header:
         """Add a block; boundary blocks come before it as long as one is due."""
-        while self._due():
-            self._add((), self._due())
+        while self.due():
+            self._add((), self.due())
         return self._add(wires, ())
 
     def blocks(self, count: int) -> None:
         """Add empty blocks, and boundary blocks where they are due."""
         for _ in range(count):
-            self._add((), self._due())
+            self._add((), self.due())
 
     def add_boundary(self, members: Sequence[Validator]) -> Header:
         """Add a boundary block with this set, due or not."""
         return self._add((), ValidatorSet(members).members)
 
-    def _due(self) -> tuple[Validator, ...]:
+    def due(self) -> tuple[Validator, ...]:
+        """Return the set that the next block must bring; empty if it is no boundary block."""
         if not self.honours_schedules:
             return ()
         executed = self._executed_height()

@@ -21,7 +21,7 @@ from ledger.block import Block, block_hash
 from ledger.errors import InvariantViolation
 from ledger.history import History
 from ledger.operations import VoteChange
-from ledger.records import RemoveValidator, SetPowers
+from ledger.records import AddValidator, RemoveValidator, SetPowers
 from ledger.state import State
 from ledger.types import Digest, Epoch, Era, Height, ProposalId, View
 from ledger.validators import ValidatorSet
@@ -107,15 +107,20 @@ class Survivor:
 class Halted:
     """A chain with a set change that halts above a notarized block which nobody has executed."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, at_boundary: bool = False) -> None:
         self.directory = directory
         self.stored = StoredChain(directory / "gov-1", COUNCIL)
         self.stored.blocks(3)
         self.stored.approve(RemoveValidator(consensus_key("com-3").public_key))
         self.stored.blocks(2)
+        if at_boundary:
+            self.stored.ready(validator("gov-8"), consensus_key("gov-8"))
+            self.stored.request(AddValidator(validator("gov-8")))
+            while not self.stored.due():
+                self.stored.blocks(1)
         self.genesis = self.stored.genesis
         head = self.stored.chain.head()
-        self.tail = self.stored.next_block()
+        self.tail = self.stored.next_block((), self.stored.due())
         self.tail_hash = block_hash(self.stored.chain_id, self.tail.header)
         self.notarization = self.stored.certify(self.tail.header, VoteKind.NOTARIZE)
         self.final_height = head.height
@@ -361,6 +366,43 @@ def test_the_new_era_is_audited_proved_and_followed(halted: Halted) -> None:
         assert proven.certified_header.era == 1
     report = audit_home(home, io.StringIO())
     assert (report.problem, report.epoch) == (None, 2)
+
+
+def test_a_boundary_block_that_is_only_notarized_opens_its_epoch_and_the_era(
+    tmp_path: Path,
+) -> None:
+    """Its set is the starting point, though that set has never voted."""
+    halted = Halted(tmp_path / "era", at_boundary=True)
+    checked = halted.checked()
+    assert len(checked.changes) == 2
+    assert (checked.file.plan.era, checked.file.plan.epoch) == (1, 3)
+    assert sorted(member.name for member in checked.file.plan.members) == [
+        *("com-8", "gov-1", "gov-2", "gov-8")
+    ]
+    unsigned = msgspec.structs.replace(checked.file.plan, signatures=())
+    check_before_signing(with_plan(checked.file, unsigned), halted.genesis)
+    with halted.at("laggard") as survivor:
+        survivor.accept(checked)
+        state = survivor.finish()
+        assert state.validators.epoch == 2
+        plans = tuple(survivor.plans.plans())
+        epochs = Epochs(survivor.chain, survivor.schedules, state, plans)
+        assert (epochs.present.era, epochs.present.number) == (1, 3)
+        assert len(epochs.closings()) == 1
+        stored = copy(halted.stored)
+        stored.store, stored.chain, stored.state = survivor.store, survivor.chain, state
+        stored.schedules = survivor.schedules
+        stored.change_era(checked.file.plan.start)
+        stored.blocks(4)
+        epochs = Epochs(survivor.chain, survivor.schedules, stored.state, plans)
+        assert (epochs.present.era, epochs.present.number) == (1, 3)
+        assert len(epochs.closings()) == 1
+        follower = type(checked.client).from_genesis(halted.genesis)
+        for change in Prover(survivor.chain, stored.chain_id, plans).changes():
+            follower.apply(change)
+        assert (follower.era, follower.epoch) == (1, 3)
+    report = audit_home(halted.directory / "laggard", io.StringIO())
+    assert (report.problem, report.epoch) == (None, 3)
 
 
 def test_without_its_plan_a_chain_through_an_era_change_is_not_intact(halted: Halted) -> None:
