@@ -125,10 +125,10 @@ def test_a_further_field_is_refused() -> None:
 def test_deep_nesting_is_refused_at_once(depth: int, opening: bytes) -> None:
     """T11: the type has a fixed depth, so no recursion follows the input."""
     nested = (opening * depth)[:60_000] + b"\xc0"
-    started = time.perf_counter()
+    started = time.thread_time()
     for data in (nested, with_field(OPERATIONS, nested), with_field(MEMO, nested)):
         refused(data)
-    assert time.perf_counter() - started < 0.05
+    assert time.thread_time() - started < 0.05
 
 
 def test_nesting_beyond_the_size_limit_is_not_even_looked_at() -> None:
@@ -151,12 +151,12 @@ def test_a_claimed_length_allocates_nothing(head: bytes, position: int) -> None:
 def test_many_empty_values_are_refused_cheaply(empty: bytes) -> None:
     """T13: a megabyte of empty containers, and as many as fit the limit."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    started = time.perf_counter()
+    started = time.thread_time()
     assert isinstance(refused(empty * 10**6), TooLarge)
     filling = TRANSACTION_BYTES_MAX - 400
     for position in (OPERATIONS, SIGNATURES):
         refused(with_field(position, b"\xdc" + struct.pack(">H", filling) + empty * filling))
-    assert time.perf_counter() - started < 0.02
+    assert time.thread_time() - started < 0.02
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 16 * 1024  # KiB
 
 

@@ -68,10 +68,10 @@ TRANSFER = {
 )
 def test_decimal_strings_have_one_form(text: object) -> None:
     """T16, R6: checked by length and by an ASCII pattern before any conversion."""
-    started = time.perf_counter()
+    started = time.thread_time()
     with pytest.raises(InvalidField) as refusal:
         parse_decimal(text, "$.amount")
-    assert time.perf_counter() - started < 0.01
+    assert time.thread_time() - started < 0.01
     assert len(str(refusal.value)) < 200
     assert refusal.value.code == "invalid_field"
 
