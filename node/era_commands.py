@@ -9,12 +9,20 @@ from pathlib import Path
 from consensus.errors import ConsensusError
 from ledger.errors import LedgerError
 from ledger.genesis import chain_id
+from ledger.types import Era
 from mbi.errors import UsageError
 from mbi.recovery import check_plan_file, parse_plan, report_json
 from node.config import load_config
 from node.epochs import Epochs
-from node.home import DATA, MARKER, load_state, read_genesis, validator_keys
-from node.recovery import RecoveryRefused, Reporter, accept_plan, make_report, write_fence
+from node.home import DATA, FENCE, MARKER, load_state, read_genesis, validator_keys
+from node.recovery import (
+    RecoveryRefused,
+    Reporter,
+    accept_plan,
+    make_report,
+    write_fence,
+    write_fence_file,
+)
 from storage.chain_store import ChainStore
 from storage.leveldb import LevelDBStore
 from storage.metadata import open_database, read_identity
@@ -40,6 +48,7 @@ def fence_home(home: Path, environment: Mapping[str, str], out: Path | None) -> 
         state = load_state(store, chain, identity)
         present = Epochs(chain, ScheduleStore(store), state, tuple(plans.plans())).present
         write_fence(store, votes, present.era)
+        write_fence_file(home / FENCE, present.era)
         fenced = f"{home} never votes in era {present.era} again"
         if session.quarantine is not None:
             raise RecoveryRefused(f"{fenced}; it cannot report: {session.quarantine}")
@@ -79,6 +88,7 @@ def accept_home(home: Path, plan: Path) -> str:
         read_identity(store, identity)
         chain = ChainStore(store, identity)
         accept_plan(checked, store, chain, VoteStore(store, chain), RecoveryStore(store))
+        write_fence_file(home / FENCE, Era(checked.file.plan.era - 1))
     finally:
         store.close()
     start = checked.file.plan.start

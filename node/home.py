@@ -10,6 +10,7 @@
     HOME/keys/node.pem, node.crt, ca.crt   identity of the channel to other nodes
     HOME/data/                the database
     HOME/signer.json          which database signed here last; kept apart on purpose
+    HOME/fence.json           eras in which this node never votes again (``node.recovery``)
     HOME/halt-TIME.json       evidence, written if consensus stops for good (``node.forensics``)
 
 A database is only ever made by :func:`init_home`. Opening never creates: an empty database with a
@@ -44,7 +45,7 @@ from node.block_pool import PoolBlock
 from node.config import NodeConfig, PeerEntry
 from node.epochs import plan_on
 from node.errors import HomeError
-from node.recovery import finish_eras, is_fenced
+from node.recovery import finish_eras, is_fenced, renew_fence
 from p2p.config import NetworkConfig, PeerConfig
 from p2p.identity import load_identity
 from storage.chain_store import ChainStore, ExecutedBlock
@@ -66,6 +67,7 @@ NODE_CERTIFICATE: Final = "keys/node.crt"
 CA: Final = "keys/ca.crt"
 DATA: Final = "data"
 MARKER: Final = "signer.json"
+FENCE: Final = "fence.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,7 +220,8 @@ def open_home(config: NodeConfig) -> OpenHome:
     try:
         chain, schedules = ChainStore(store, identity), ScheduleStore(store)
         state = load_state(store, chain, identity)
-        plans = tuple(RecoveryStore(store).plans())
+        votes, plans = VoteStore(store, chain), tuple(RecoveryStore(store).plans())
+        renew_fence(home / FENCE, store, votes)
         finish_eras(plans, store, chain, schedules, state)
         members = _members(state, chain, plans)
         _check_seat(config, members, keys, node_id, is_behind=session.quarantine is not None)
@@ -230,7 +233,7 @@ def open_home(config: NodeConfig) -> OpenHome:
             genesis_header=genesis_block.header,
             store=store,
             chain=chain,
-            votes=VoteStore(store, chain),
+            votes=votes,
             schedules=schedules,
             evidence=EvidenceStore(store),
             plans=plans,

@@ -9,12 +9,17 @@ text: ``docs/protocol-consensus.md``, Era change.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Annotated, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct
 
 from consensus.certificates import encoded_signers
-from consensus.recovery import RecoveryPlan, fence, plan_hash, sign_report
+from consensus.recovery import ERA_MAX, RecoveryPlan, fence, plan_hash, sign_report
 from consensus.types import Certificate
 from ledger.block import Block, Header, block_hash
 from ledger.block_rules import transactions_root
@@ -31,6 +36,7 @@ from node.epochs import check_members
 from node.errors import HomeError
 from node.proofs import Prover
 from storage.chain_store import ChainStore
+from storage.errors import WriteFailed
 from storage.kv import KeyValueStore
 from storage.recovery_store import RecoveryStore
 from storage.schedule_store import ScheduleStore
@@ -57,6 +63,51 @@ class RecoveryRefused(HomeError):
 def is_fenced(votes: VoteStore, era: Era) -> bool:
     """Tell whether this node has promised never to vote in an era again."""
     return votes.sign_floor() >= fence(era)
+
+
+def write_fence_file(path: Path, era: Era) -> None:
+    """Keep the promise beside the database too: a database can be lost, or restored from a copy.
+
+    Raises:
+        WriteFailed: the disk refuses.
+    """
+    new = path.with_name(path.name + ".new")
+    try:
+        with new.open("wb") as file:
+            file.write(msgspec.json.encode(_FenceFile(era)) + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(path)
+    except OSError as error:
+        raise WriteFailed(path, str(error)) from error
+
+
+def renew_fence(path: Path, store: KeyValueStore, votes: VoteStore) -> None:
+    """Bring the promise back into a database that does not know of it.
+
+    Raises:
+        HomeError: the file is something else; then nobody knows what was promised.
+    """
+    try:
+        era = msgspec.json.decode(path.read_bytes(), type=_FenceFile).era
+    except FileNotFoundError:
+        return
+    except (OSError, msgspec.MsgspecError) as error:
+        raise HomeError(f"{path} cannot be read: {error}") from error
+    if not is_fenced(votes, Era(era)):
+        write_fence(store, votes, Era(era))
+
+
+class _FenceFile(Struct, frozen=True, forbid_unknown_fields=True):
+    """The file as JSON, for operators to read."""
+
+    never_votes_in_era: Annotated[int, Meta(ge=0, le=ERA_MAX)]
+    """Nor in any before."""
+
+    @property
+    def era(self) -> Era:
+        """The last era of the promise."""
+        return Era(self.never_votes_in_era)
 
 
 # --- Reports --------------------------------------------------------------------------------------

@@ -93,7 +93,7 @@ def reset_network(network: Network) -> None:
     """Delete every chain and log, and create empty databases; the nodes must be stopped."""
     for node in network.nodes:
         shutil.rmtree(node.home_path / "data", ignore_errors=True)
-        for name in ("signer.json", "node.log", "node.pid"):
+        for name in ("signer.json", "fence.json", "node.log", "node.pid"):
             (node.home_path / name).unlink(missing_ok=True)
     initialise_databases(network.nodes)
 

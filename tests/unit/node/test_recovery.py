@@ -44,6 +44,7 @@ from mbi.recovery import (
 )
 from node.audit import audit_home
 from node.epochs import Epochs
+from node.errors import HomeError
 from node.home import DATA
 from node.proofs import Prover
 from node.recovery import (
@@ -53,9 +54,11 @@ from node.recovery import (
     finish_eras,
     is_fenced,
     make_report,
+    renew_fence,
     start_for,
     tail_of,
     write_fence,
+    write_fence_file,
 )
 from storage.chain_store import ChainStore
 from storage.leveldb import LevelDBStore
@@ -215,6 +218,22 @@ def test_a_later_block_does_not_lower_the_fence(halted: Halted) -> None:
         survivor.votes.prune(batch, Round(Era(0), Epoch(1), View(7)))
         survivor.store.write(batch, sync=True)
         assert survivor.votes.sign_floor() == fence(Era(0))
+
+
+def test_a_database_that_was_made_anew_is_fenced_again(halted: Halted, tmp_path: Path) -> None:
+    path = tmp_path / "fence.json"
+    with halted.at("laggard") as survivor:
+        renew_fence(path, survivor.store, survivor.votes)
+        assert not is_fenced(survivor.votes, Era(0))
+        write_fence_file(path, Era(0))
+        renew_fence(path, survivor.store, survivor.votes)
+        assert is_fenced(survivor.votes, Era(0))
+        write_fence_file(path, Era(1))
+        renew_fence(path, survivor.store, survivor.votes)
+        assert is_fenced(survivor.votes, Era(1))
+        path.write_text("{}")
+        with pytest.raises(HomeError, match=r"fence\.json"):
+            renew_fence(path, survivor.store, survivor.votes)
 
 
 def test_nobody_reports_without_a_fence(halted: Halted) -> None:
