@@ -48,6 +48,11 @@ def network(shared_network: ComposeNetwork) -> ComposeNetwork:
     return shared_network
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the Swarm last: the end of a Swarm disturbs every other network."""
+    items.sort(key=lambda item: "test_swarm.py" in item.nodeid)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     """Add what the nodes said to the report of a failed test."""

@@ -14,6 +14,7 @@ import pytest
 from tests.cluster.waiting import wait_until
 from tests.docker.compose import ROOT, ComposeNetwork, free_port
 from tests.docker.conftest import READY_S
+from tests.docker.drilling import drill, helpers
 from tests.docker.transactions import finalise, wait_final
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -73,3 +74,11 @@ def test_its_containers_are_hardened(seven: ComposeNetwork, service: str) -> Non
     assert len(found["Mounts"]) == 1
     uid = seven.python(service, "import os; print(os.getuid(), os.stat('.').st_uid)").split()
     assert uid[0] == uid[1] != "0"
+
+
+@pytest.mark.parametrize("name", ["partition-2-2", "full-disk"])
+def test_it_can_be_drilled(seven: ComposeNetwork, name: str) -> None:
+    """Both chambers are halved, whatever their sizes; a home on this machine moves and returns."""
+    result = drill(seven, name)
+    assert sorted(result["counts"]["nodes"]) == sorted(NODES)
+    assert helpers(seven) == []

@@ -1,4 +1,8 @@
-"""The stack file on a Swarm of one machine: deployed, finalises, survives an update, confined."""
+"""The stack file on a Swarm of one machine: deployed, finalises, survives an update, confined.
+
+Leaving a Swarm takes the containers of all projects on the engine off their networks (Docker
+20.10). So these tests come last, and nothing else may run on the engine meanwhile.
+"""
 
 from __future__ import annotations
 
