@@ -36,7 +36,12 @@ JOINING = {
     "node_key": BOB.public_key.hex(),
 }
 VOTE = {
-    **{"kind": "notarize", "era": 0, "epoch": 1, "view": 8, "voter": 2, "signature": "ab" * 64},
+    "kind": "notarize",
+    "era": 0,
+    "epoch": 1,
+    "view": 8,
+    "voter": 2,
+    "signature": "ab" * 64,
     "value": {"parent_view": 7, "block_hash": "01" * 32},
 }
 
