@@ -40,6 +40,10 @@ weight = 1                           # optional share of throughput
 name = "bank-one-1"
 consensus_key = "<64 hex digits>"
 node_key = "<64 hex digits>"
+
+[[council]]                          # optional: offline keys of the recovery council
+name = "bank-one-chairman"
+public_key = "<64 hex digits>"
 """
 
 
@@ -59,6 +63,11 @@ def genesis() -> None:
 @click.argument("members", nargs=-1, type=any_path(), metavar="MEMBER.toml...")
 @click.option("--network", help="Name of the network, for people.")
 @click.option("--out", type=any_path(), help="Write to this file instead of stdout.")
+@click.option(
+    "--council-threshold",
+    type=click.IntRange(min=1),
+    help="Signatures that a recovery plan needs; if member files appoint a council.",
+)
 @click.option("--example", is_flag=True, help="Print a member file to fill in.")
 @pass_session
 def new(
@@ -66,6 +75,7 @@ def new(
     members: tuple[Path, ...],
     network: str | None,
     out: Path | None,
+    council_threshold: int | None,
     example: bool,
 ) -> None:
     r"""Join member files into a genesis.
@@ -80,7 +90,7 @@ def new(
         return
     if not members or not network:
         raise UsageError("give --network NAME and at least one member file; see --example")
-    made = _join(network, [_read_member(path) for path in members])
+    made = _join(network, [_read_member(path) for path in members], council_threshold)
     content = genesis_json(made)
     if out is None:
         click.echo(content.decode(), nl=False)
@@ -129,6 +139,7 @@ def _show(session: Session, made: Genesis) -> None:
         "genesis_hash": genesis_hash(made).hex(),
         "development": made.dev,
         "validators": len(made.validators),
+        "council": _council_text(made),
         "quorum": quorum_text(governments, commercials),
         "organisations": [item.id for item in made.organisations],
         "accounts": len(made.accounts),
@@ -158,9 +169,11 @@ def _read_member(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"member file {path} is not valid TOML: {error}") from error
     organisation = document.get("organisation")
-    unknown = sorted(set(document) - {"organisation", "validators"})
+    unknown = sorted(set(document) - {"organisation", "validators", "council"})
     if unknown or not isinstance(organisation, dict):
-        raise UsageError(f"{path}: expected [organisation] and [[validators]], found {unknown}")
+        raise UsageError(
+            f"{path}: expected [organisation], [[validators]] and [[council]], found {unknown}"
+        )
     key = organisation.pop("admin_key", None)
     if not isinstance(key, str) or len(key) != 2 * PUBLIC_KEY_BYTES:
         raise UsageError(f"{path}: organisation.admin_key: expected 64 hex digits")
@@ -189,10 +202,24 @@ def _read_member(path: Path) -> dict[str, Any]:
             }
             for validator in document.get("validators", [])
         ],
+        "council": [
+            {**appointee, "chamber": organisation.get("kind")}
+            for appointee in document.get("council", [])
+        ],
     }
 
 
-def _join(network: str, members: list[dict[str, Any]]) -> Genesis:
+def _council_text(made: Genesis) -> str:
+    council = made.council
+    if council is None:
+        return "none: nobody could let the network go on without a chamber"
+    return f"{council.threshold} of {', '.join(member.name for member in council.members)}"
+
+
+def _join(network: str, members: list[dict[str, Any]], council_threshold: int | None) -> Genesis:
+    council = [item for member in members for item in member["council"]]
+    if bool(council) != (council_threshold is not None):
+        raise UsageError("give --council-threshold if, and only if, member files appoint a council")
     document = {
         "version": GENESIS_VERSION,
         "network": network,
@@ -205,5 +232,6 @@ def _join(network: str, members: list[dict[str, Any]]) -> Genesis:
         "validators": [item for member in members for item in member["validators"]],
         "assets": [],
         "balances": [],
+        "council": {"threshold": council_threshold, "members": council} if council else None,
     }
     return parse_genesis(json.dumps(document).encode())
