@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from consensus.recovery import RecoveryPlan, RecoveryReport
 from ledger.crypto import sha256
 from ledger.types import ZERO_DIGEST, Epoch, Era, Height, PublicKey, Signature, View
 from ledger.validators import Chamber, Validator
 from ledger.votes import Value, Vote, VoteKind
 from storage.errors import StoreCorrupt
 from storage.evidence_store import Evidence, EvidenceStore
+from storage.recovery_store import RecoveryStore
 from storage.schedule_store import ScheduleStore
-from storage.schema import SCHEDULE, encode_height, evidence_key
+from storage.schema import SCHEDULE, encode_height, evidence_key, plan_key
 from tests.unit.storage.builders import Chain
 
 if TYPE_CHECKING:
@@ -126,3 +128,31 @@ def test_evidence_that_cannot_be_read_is_not_skipped(store: KeyValueStore) -> No
     store.write(batch, sync=True)
     with pytest.raises(StoreCorrupt, match="evidence"):
         list(EvidenceStore(store).all())
+
+
+def plan(era: int) -> RecoveryPlan:
+    """Return a made-up plan for an era."""
+    report = RecoveryReport(Era(era - 1), Epoch(3), key("c0"), None, None, Signature(bytes(64)))
+    base = (Height(7), ZERO_DIGEST)
+    return RecoveryPlan(Era(era), Epoch(4), *base, members(3), 0, (report,), ())
+
+
+def test_accepted_plans_come_back_by_era(store: KeyValueStore) -> None:
+    plans = RecoveryStore(store)
+    assert plans.latest() is None
+    batch = store.batch()
+    for era in (256, 1, 2):
+        plans.add(batch, plan(era))
+    store.write(batch, sync=True)
+    assert [found.era for found in plans.plans()] == [1, 2, 256]
+    assert plans.latest() == plan(256)
+    assert plans.plan(Era(2)) == plan(2)
+    assert plans.plan(Era(3)) is None
+
+
+def test_a_plan_that_is_something_else_is_reported(store: KeyValueStore) -> None:
+    batch = store.batch()
+    batch.put(plan_key(1), b"\x93")
+    store.write(batch, sync=True)
+    with pytest.raises(StoreCorrupt, match="a recovery plan"):
+        RecoveryStore(store).latest()
