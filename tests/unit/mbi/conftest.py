@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from ledger.genesis import DEFAULT_PARAMETERS
+from ledger.json import to_json
 from tests.unit.mbi.commands import Runner
 from tests.unit.mbi.fake_node import FakeNode, serving_in_thread
+from tests.unit.mbi.gov_documents import NAMES, member
 
 
 @pytest.fixture
@@ -38,3 +41,19 @@ def keys(mbi: Runner) -> Path:
     """A key directory with an unencrypted key `alice`."""
     assert mbi("keys", "new", "alice", "--unencrypted").code == 0
     return Path("data/mbi/keys").resolve()
+
+
+@pytest.fixture
+def government(node: FakeNode, keys: Path) -> FakeNode:
+    """A node of a network of four validators, and a key `alice` to act with."""
+    parameters = to_json(DEFAULT_PARAMETERS)
+    organisation = {"kind": "government", "weight": 3, "licences": ["e_money", "deposit"]}
+    node.documents |= {
+        "/v1/validators": [member(name) for name in NAMES],
+        "/v1/governance/parameters": parameters,
+        "/v1/organisations/treasury": organisation,
+        "/v1/consensus": {"era": 0, "epoch": 3, "epoch_base_height": 90, "scheduled": None},
+        "/v1/blocks/90": {"header": {"executed_height": 88}},
+        "/v1/blocks/88": {"header": {"time_ms": 5000}},
+    }
+    return node
