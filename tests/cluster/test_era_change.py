@@ -27,6 +27,8 @@ MBI: Final = [sys.executable, "-c", "from mbi.cli import main; main()"]
 RUNBOOK: Final = Path(__file__).parents[2] / "docs" / "operations.md"
 SECTION: Final = "## 8. When a chamber is gone for good"
 RATE: Final = 100
+BLOCKS: Final = 16
+"""More than a plan carries: who joins late must fetch the rest."""
 HALT_S: Final = 10.0
 GOES_ON_S: Final = 15.0
 SURVIVORS: Final = ("gov-1", "gov-2")
@@ -106,7 +108,7 @@ def test_the_network_goes_on_without_a_chamber(cluster: Cluster, figures: Figure
     lost = [cluster.node(name) for name in LOST]
     new = [cluster.node(name) for name in NEW]
     with Load(cluster, RATE).running() as load:
-        load.wait_more(100)
+        survivors[0].wait_height(BLOCKS)
         for node in lost:
             node.kill()
     wait_until(
@@ -148,6 +150,7 @@ def test_the_network_goes_on_without_a_chamber(cluster: Cluster, figures: Figure
     cluster.assert_equal_chains()
 
     is_told_and_cannot_vote(cluster, operators, lost[0], made["plan"])
+    joins_late(cluster, operators, lost[1])
     verdict = operators.run("audit", "verify", new[0].entry.http, "--genesis", "genesis.json")
     assert (verdict["intact"], verdict["epoch"]) == (True, 1)
     survivors[0].terminate()
@@ -187,3 +190,16 @@ def is_told_and_cannot_vote(
     cluster.wait_final(identifier, [node])
     assert era(node) == 1
     assert node.api.get("/v1/consensus")["validator"] is None
+
+
+def joins_late(cluster: Cluster, operators: Operators, node: Node) -> None:
+    """A node without any data follows the old era from genesis, and goes on in the new one."""
+    node.wipe()
+    assert node.run("init", "--rejoin").returncode == 0
+    operators.run("recovery", "accept", "plan.json", "--home", f"nodes/{node.name}")
+    node.start()
+    node.wait_height(cluster.node("gov-2").api.height())
+    assert era(node) == 1
+    assert "era_complete" in node.log()
+    identifier = cluster.finalize_one(cluster.node("gov-2"))
+    cluster.wait_final(identifier, [node])
