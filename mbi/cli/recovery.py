@@ -16,7 +16,6 @@ from ledger.crypto import SigningKey
 from ledger.errors import LedgerError
 from ledger.genesis import Genesis, parse_genesis
 from ledger.json import from_json, load_json
-from ledger.recovery import RecoveryRules, problem_of_reporters
 from ledger.types import Digest
 from ledger.validators import Validator, ValidatorSet
 from mbi.cli.base import MbiGroup, Session, any_path, existing_directory, pass_session
@@ -125,14 +124,11 @@ def plan(
         members = new_members(situation.members, removed, joining)
     else:
         members = ValidatorSet(_validators(validators))
-    keys = [report.consensus_key for report in situation.reports]
-    for problem in (
-        RecoveryRules.of(trusted).problem_of_members(members.members),
-        problem_of_reporters(situation.client.validators, keys, traitors),
-    ):
-        if problem is not None:
-            raise OperationFailed(f"no plan was made: {problem}")
     made = make_plan(situation, members, traitors)
+    try:
+        check_before_signing(made, trusted)
+    except ConsensusError as error:
+        raise OperationFailed(f"no plan was made: {error}") from error
     _write(out, made)
     facts = {
         **_facts(made),
