@@ -130,6 +130,16 @@ class TestBoundary:
             client.apply(SetChange(boundary, plan, NEW.members))
         assert client.epoch == 1
 
+    def test_the_second_set_alone_does_not_suffice(self) -> None:
+        """The first one could have notarized something else above the boundary block."""
+        scene = self.scene()
+        boundary = scene.headers[-1]
+        notarization = scene.certificate(boundary)
+        reports = [scene.report(name, None, notarization) for name in ("gov-1", "gov-8")]
+        plan = scene.plan(reports, boundary, epoch=Epoch(2))
+        with pytest.raises(InvalidPlan, match="1 of 2 from the government"):
+            scene.client().apply(SetChange(boundary, plan, self.SECOND.members))
+
     def test_the_first_set_need_not_report_if_the_boundary_is_final(self) -> None:
         scene = self.scene()
         boundary = scene.headers[-1]

@@ -110,17 +110,23 @@ class Survivor:
 class Halted:
     """A chain with a set change that halts above a notarized block which nobody has executed."""
 
-    def __init__(self, directory: Path, *, at_boundary: bool = False) -> None:
+    def __init__(
+        self, directory: Path, *, at_boundary: bool = False, is_scheduled: bool = False
+    ) -> None:
         self.directory = directory
         self.stored = StoredChain(directory / "gov-1", COUNCIL)
         self.stored.blocks(3)
         self.stored.approve(RemoveValidator(consensus_key("com-3").public_key))
         self.stored.blocks(2)
-        if at_boundary:
+        if at_boundary or is_scheduled:
             self.stored.ready(validator("gov-8"), consensus_key("gov-8"))
             self.stored.request(AddValidator(validator("gov-8")))
-            while not self.stored.due():
-                self.stored.blocks(1)
+        while is_scheduled and len(self.stored.state.validators.scheduled) == len(
+            self.stored.members
+        ):
+            self.stored.blocks(1)
+        while at_boundary and not self.stored.due():
+            self.stored.blocks(1)
         self.genesis = self.stored.genesis
         head = self.stored.chain.head()
         self.tail = self.stored.next_block((), self.stored.due())
@@ -422,6 +428,29 @@ def test_a_boundary_block_that_is_only_notarized_opens_its_epoch_and_the_era(
         assert (follower.era, follower.epoch) == (1, 3)
     report = audit_home(halted.directory / "laggard", io.StringIO())
     assert (report.problem, report.epoch) == (None, 3)
+
+
+def test_a_set_that_the_old_era_had_scheduled_never_comes(tmp_path: Path) -> None:
+    halted = Halted(tmp_path / "era", is_scheduled=True)
+    checked = halted.checked()
+    with halted.at("laggard") as survivor:
+        survivor.accept(checked)
+        state = survivor.finish()
+        plans = tuple(survivor.plans.plans())
+        (last,) = survivor.schedules.schedules(halted.final_height - 1)
+        assert len(last[1]) == 5
+        epochs = Epochs(survivor.chain, survivor.schedules, state, plans)
+        assert epochs.next_set(Height(halted.final_height + 9)) is None
+        stored = copy(halted.stored)
+        stored.store, stored.chain, stored.state = survivor.store, survivor.chain, state
+        stored.schedules = survivor.schedules
+        stored.change_era(checked.file.plan.start)
+        stored.blocks(5)
+        assert stored.state.validators.members == checked.file.plan.members
+        epochs = Epochs(survivor.chain, survivor.schedules, stored.state, plans)
+        assert epochs.next_set(Height(halted.final_height + 9)) is None
+    report = audit_home(halted.directory / "laggard", io.StringIO())
+    assert report.problem is None
 
 
 def test_without_its_plan_a_chain_through_an_era_change_is_not_intact(halted: Halted) -> None:
