@@ -31,7 +31,7 @@ from ledger.json import from_json, receipt_json, to_json, transaction_to_json
 from ledger.records import RECORD_TYPES
 from ledger.types import Digest, Epoch, Era, Height, View
 from ledger.votes import Value, VoteKind
-from mbi.calls import SERVER_WAIT_S, Call, Json, get
+from mbi.calls import SERVER_WAIT_S, Json, get
 from mbi.cli.base import MbiGroup, Session, any_path, pass_session
 from mbi.errors import IntegrityViolation, OperationFailed, UsageError
 from mbi.sync_client import Client
@@ -101,7 +101,7 @@ def proof(
     r"""Write the file that proves what became of a transaction, or what the state holds now.
 
     Whoever has the genesis file checks it with `mbi audit check`, without this node or any other.
-    A proof of the state waits for the next block, which certifies it.
+    What is very new waits for the next block, which certifies it.
 
     \b
     Examples:
@@ -115,11 +115,12 @@ def proof(
     client = session.client()
     if transaction_id is not None:
         name, until = transaction_id, "latest" if latest else None
-        answer = client.send(get("/v1/transactions", transaction_id, "proof", until=until))
+        call = get("/v1/transactions", name, "proof", until=until, timeout=int(SERVER_WAIT_S))
     else:
         name = str(key)
-        with session.output.busy("waiting for a header that certifies the present state"):
-            answer = client.send(_state_proof_call(name))
+        call = get("/v1/state", name, "proof", timeout=int(SERVER_WAIT_S))
+    with session.output.busy("waiting for a header that certifies it"):
+        answer = client.send(replace(call, patience_s=SERVER_WAIT_S))
     data = bytes.fromhex(answer["proof"])
     path = out or Path(f"{name[:SHOWN_ID_DIGITS]}.proof")
     try:
@@ -180,11 +181,6 @@ def checkpoints(session: Session, genesis: Path | None) -> None:
 
 
 # --- Proofs ---------------------------------------------------------------------------------------
-
-
-def _state_proof_call(key: str) -> Call:
-    call = get("/v1/state", key, "proof", timeout=int(SERVER_WAIT_S))
-    return replace(call, patience_s=SERVER_WAIT_S)
 
 
 def _proven_facts(proven: ProvenTransaction | ProvenState) -> Json:

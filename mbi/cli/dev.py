@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ def _banner(output: Output, network: Network, topology: Topology) -> None:
     output.text("Try in another terminal:", "bold")
     output.text(f"  export MBI_KEYS={network.accounts_directory} MBI_NODE={network.nodes[0].http}")
     output.text(
-        f"  mbi tx send --from {first.name} --to {second.name} --asset {first.asset} "
+        f"  {_own_name()} tx send --from {first.name} --to {second.name} --asset {first.asset} "
         "--amount 100 --wait"
     )
     output.text(f"  curl {network.nodes[0].http}/v1/status")
@@ -185,3 +186,8 @@ def _write_atomically(path: Path, document: dict[str, Any]) -> None:
         json.dump(document, file, indent=2)
         file.write("\n")
     scratch.replace(path)
+
+
+def _own_name() -> str:
+    """Return how the command is called here: its name if the shell finds it, else its path."""
+    return "mbi" if shutil.which("mbi") else os.path.relpath(sys.argv[0])

@@ -32,11 +32,14 @@ from node.api.problems import Problem
 from node.api.routing import JSON_TYPE, MSGPACK_TYPE, Answer, Call, Route, json_response
 
 if TYPE_CHECKING:
-    from node.proofs import KeyProof
+    from collections.abc import Callable
 
 
 async def transaction_proof(call: Call) -> web.Response:
-    """Return the file that proves a transaction's outcome without trust in this node."""
+    """Return the file that proves a transaction's outcome without trust in this node.
+
+    The header that commits to it comes with a later block, so this waits for it.
+    """
     view, transaction_id = call.context.view, call.path["id"]
     status = view.transaction_status(transaction_id)
     if status.stage not in ("finalized", "failed"):
@@ -44,7 +47,9 @@ async def transaction_proof(call: Call) -> web.Response:
             "not_found", f"the transaction is {status.stage}, not final; nothing to prove"
         )
     newest = call.query["until"]
-    proof = view.prover.transaction(view.state, transaction_id, newest=newest)
+    proof = await _covered(
+        call, lambda: view.prover.transaction(view.state, transaction_id, newest=newest)
+    )
     if proof is None:
         raise Problem("not_provable_yet", "no certified header covers its result yet")
     return _file(call, proof, {"id": transaction_id.hex(), "height": status.height})
@@ -57,7 +62,7 @@ async def state_proof(call: Call) -> web.Response:
     """
     view, key = call.context.view, call.path["key"]
     found = view.prover.key(view.state, key)
-    proof = await _covered(call, found)
+    proof = await _covered(call, lambda: view.prover.key_file(view.state, found))
     if proof is None:
         raise Problem("not_provable_yet", "no certified header covers the present state yet")
     value = found.proof.value if found.proof.key == key else None
@@ -77,10 +82,10 @@ def _record(key: bytes, value: bytes) -> Any:
     return to_json(msgspec.msgpack.decode(value, type=RECORD_TYPES[key[0]]))
 
 
-async def _covered(call: Call, found: KeyProof) -> bytes | None:
+async def _covered(call: Call, make_file: Callable[[], bytes | None]) -> bytes | None:
     """Return the file as soon as a header covers it; None if the client's time is over before."""
     view, places = call.context.view, call.context.waiters
-    proof = view.prover.key_file(view.state, found)
+    proof = make_file()
     if proof is not None or places.is_full:
         return proof
     try:
@@ -88,7 +93,7 @@ async def _covered(call: Call, found: KeyProof) -> bytes | None:
             async with asyncio.timeout(call.query["timeout"]):
                 while proof is None:
                     await view.wait_executed(view.chain.head().height)
-                    proof = view.prover.key_file(view.state, found)
+                    proof = make_file()
     except TimeoutError:
         return None
     return proof
@@ -161,7 +166,7 @@ ROUTES: Final = (
         transaction_proof,
         {200: Answer("Proof file", schemas.ref("ProofBundle"), JSON_TYPE, _TYPES)},
         path_parameters=(ID,),
-        query_parameters=(UNTIL,),
+        query_parameters=(UNTIL, TIMEOUT),
         problems=("not_found", "not_provable_yet"),
     ),
     Route(

@@ -64,12 +64,12 @@ async def test_a_proof_ends_with_the_first_or_the_latest_header(api: Api) -> Non
     assert_problem(await api.get(f"{path}?until=now"), 400, "invalid_parameter")
 
 
-async def test_the_newest_transaction_has_no_proof_yet(api: Api) -> None:
+async def test_the_proof_of_the_newest_transaction_waits_for_the_next_block(api: Api) -> None:
     wire = api.node.transfer()
     await api.node.finalize(wire)
-    identifier = decode_transaction(api.node.chain_id, wire).id.hex()
-    answer = await api.get(f"/v1/transactions/{identifier}/proof")
-    assert_problem(answer, 404, "not_provable_yet")
+    path = f"/v1/transactions/{decode_transaction(api.node.chain_id, wire).id.hex()}/proof"
+    assert_problem(await api.get(f"{path}?timeout=0.01"), 404, "not_provable_yet")
+    assert (await answered_after_a_block(api, path)).status == 200
 
 
 @pytest.mark.parametrize(
