@@ -26,7 +26,7 @@ from storage.chain_store import ChainStore
 from storage.schedule_store import ScheduleStore
 
 MEMBER_BYTES_MAX: Final = 256
-"""Two keys, two texts of at most 64 and 32 bytes, and what msgpack puts around them."""
+"""Two keys, two texts of at most 128 and 32 bytes, and what msgpack puts around them."""
 
 _decode_members = StrictDecoder(tuple[Validator, ...], VALIDATORS_MAX * MEMBER_BYTES_MAX).decode
 
