@@ -3,7 +3,7 @@
     python -m node [start] --home HOME      run the node until SIGTERM or SIGINT
     python -m node init --home HOME         make its empty database; --rejoin after losing one
     python -m node audit --home HOME        replay the data directory
-    python -m node fence --home HOME        never vote in this era again, and report
+    python -m node fence --home HOME --era N    never vote in this era again, and report
     python -m node accept --home HOME PLAN  go on in the era that a recovery plan opens
 
 ``mbi node`` wraps these. Exit codes: 0 stopped or done, 1 failed, 2 configuration, 5 integrity
@@ -62,7 +62,7 @@ def _run(options: argparse.Namespace) -> int:
 
         if options.command == "fence":
             out = None if options.out is None else Path(options.out)
-            _answer(fence_home(home, os.environ, out))
+            _answer(fence_home(home, os.environ, options.era, out))
         else:
             _answer(accept_home(home, Path(options.plan)))
         return 0
@@ -94,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     audit.add_argument("--json", action="store_true", help="print one JSON document")
     fence = commands.add_parser("fence", help="never vote in this era again, and write a report")
     fence.add_argument("--home", required=True, help=meaning)
+    fence.add_argument("--era", required=True, type=int, help="the era that ends for this node")
     fence.add_argument("--out", help="file of the report (default: HOME/report-era-N.json)")
     accept = commands.add_parser("accept", help="accept a recovery plan")
     accept.add_argument("plan", help="file of the plan, signed by the council")

@@ -31,11 +31,11 @@ from storage.schedule_store import ScheduleStore
 from storage.vote_store import VoteStore
 
 
-def fence_home(home: Path, environment: Mapping[str, str], out: Path | None) -> str:
+def fence_home(home: Path, environment: Mapping[str, str], era: int, out: Path | None) -> str:
     """Fence the present era of a stopped node and write its report; return what was done.
 
     Raises:
-        RecoveryRefused: the node is fenced now but has no word to give.
+        RecoveryRefused: the node is in another era, or is fenced now but has no word to give.
         HomeError, OpenError, KeyFileError, ConfigError: the home cannot be used; no fence.
     """
     config, genesis = load_config(home, environment), read_genesis(home)
@@ -47,6 +47,8 @@ def fence_home(home: Path, environment: Mapping[str, str], out: Path | None) -> 
         votes, plans = VoteStore(store, chain), RecoveryStore(store)
         state = load_state(store, chain, identity)
         present = Epochs(chain, ScheduleStore(store), state, tuple(plans.plans())).present
+        if era != present.era:
+            raise RecoveryRefused(f"{home} is in era {present.era}, not {era}; nothing was done")
         write_fence(store, votes, present.era)
         write_fence_file(home / FENCE, present.era)
         fenced = f"{home} never votes in era {present.era} again"

@@ -51,7 +51,7 @@ def recovery() -> None:
     \b
     Survivors stop their nodes and report; somebody makes a plan of the reports; the council of the
     genesis signs it; every operator checks and accepts it:
-      mbi recovery fence --home HOME --yes --out report.json
+      mbi recovery fence --home HOME --era 0 --out report.json
       mbi recovery plan --genesis genesis.json --report a.json --report b.json --remove com-1 \
         --out plan.json
       mbi recovery sign plan.json --genesis genesis.json --key council.pem
@@ -63,20 +63,17 @@ def recovery() -> None:
 @recovery.command()
 @click.option("--home", type=existing_directory(), required=True, help="Of the stopped node.")
 @click.option("--out", type=any_path(), help="Report (default: HOME/report-era-N.json).")
-@click.option("--yes", "is_sure", is_flag=True, help="I know that this cannot be undone.")
+@click.option("--era", type=click.IntRange(min=0), required=True, help="The era that ends.")
 @pass_session
-def fence(session: Session, home: Path, out: Path | None, is_sure: bool) -> None:
+def fence(session: Session, home: Path, out: Path | None, era: int) -> None:
     """Let a stopped node never vote in this era again, and write what it has seen.
 
     The promise is on disk before the report is written. It cannot be taken back: the node votes
-    again only in an era that a plan of the council opens.
+    again only in an era that a plan of the council opens. The era is named so that nobody ends
+    another one by accident.
     """
-    if not is_sure:
-        raise UsageError(
-            f"{home} would never vote in this era again, whatever comes; give --yes if the council "
-            "prepares a recovery"
-        )
-    arguments = ["fence", "--home", str(home), *(["--out", str(out)] if out else [])]
+    arguments = ["fence", "--home", str(home), "--era", str(era)]
+    arguments += ["--out", str(out)] if out else []
     _tell(session, _run_node(arguments))
 
 

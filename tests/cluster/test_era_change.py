@@ -123,7 +123,8 @@ def test_the_network_goes_on_without_a_chamber(cluster: Cluster, figures: Figure
         code, _ = node.terminate()
         assert code == 0
 
-    assert operators.run("recovery", "fence", "--home", "nodes/gov-1", code=2)
+    wrong = ("recovery", "fence", "--home", "nodes/gov-1", "--era", "1")
+    assert "is in era 0" in operators.run(*wrong, code=2)["error"]["detail"]
     operators.next("recovery", "fence")
     survivors[0].start()
     fence_is_shown(survivors[0])

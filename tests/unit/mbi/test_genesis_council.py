@@ -76,7 +76,7 @@ def test_a_local_network_has_no_council_unless_asked(tmp_path: Path) -> None:
     assert not (network.directory / "council").exists()
 
 
-def test_fencing_asks_for_certainty(mbi: Runner, tmp_path: Path) -> None:
+def test_fencing_asks_which_era_ends(mbi: Runner, tmp_path: Path) -> None:
     found = mbi("recovery", "fence", "--home", str(tmp_path))
     assert found.code == 2
-    assert "--yes" in found.err
+    assert "--era" in found.err
