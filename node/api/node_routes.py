@@ -103,9 +103,7 @@ async def genesis(call: Call) -> web.Response:
 async def consensus(call: Call) -> web.Response:
     """Say what consensus is doing and who is missing."""
     view = call.context.view
-    return json_response(
-        consensus_json(view.consensus(), view.validators(), view.state.validators)
-    )
+    return json_response(consensus_json(view.consensus(), view.validators(), view.state.validators))
 
 
 async def mempool(call: Call) -> web.Response:
