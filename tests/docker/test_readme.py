@@ -13,7 +13,7 @@ from typing import Final
 
 import pytest
 
-from tests.cluster.waiting import PATIENCE, wait_until
+from tests.cluster.waiting import wait_until
 from tests.docker.compose import (
     BUILD_TIMEOUT_S,
     IMAGE,
@@ -30,6 +30,8 @@ PORT: Final = "26101"
 """In the README; the test moves it as the README says, because it may be in use."""
 READY_S: Final = 30.0
 RESUMED_S: Final = 10.0
+"""Both are promises to users, however busy the machine is; they leave room for several times what
+it takes on two idle processors, 6 s and 2 s."""
 
 
 def blocks() -> list[str]:
@@ -101,7 +103,7 @@ def test_commands_of_the_readme_do_what_it_says(shell: Shell) -> None:
     shell(up)
     began = time.monotonic()
     assert json.loads(shell(ready))["ready"] is True
-    assert time.monotonic() - began < READY_S * PATIENCE
+    assert time.monotonic() - began < READY_S
 
     wait_final(network, identifier_of(shell(send)), *network.nodes)
 
@@ -117,7 +119,7 @@ def test_commands_of_the_readme_do_what_it_says(shell: Shell) -> None:
     shell(start)
     began = time.monotonic()
     assert json.loads(shell(resumed))["ready"] is True
-    assert time.monotonic() - began < RESUMED_S * PATIENCE
+    assert time.monotonic() - began < RESUMED_S
 
     posted = json.loads(shell(blocks()[1]))
     assert posted["status"] == "finalized"
