@@ -1,8 +1,8 @@
 """The idle policy: whether anything has to happen in the present view.
 
 A chain without work has no views, no blocks and no timers (but a slow beacon). Work is:
-transactions that wait, a block that is notarized and does not become final, a state root that no
-final header carries yet, or other validators that have work. Normative text:
+transactions or a change of the set that wait, a block that is notarized and does not become final,
+a state root that no final header carries yet, or other validators that have work. Normative text:
 ``docs/protocol-consensus.md``, Idle policy.
 """
 
