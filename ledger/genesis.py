@@ -146,7 +146,8 @@ DEFAULT_PARAMETERS: Final = Parameters(
     validity_window_ms=VALIDITY_WINDOW_MS_MAX,
     change_notice_ms=DAY_MS,
     change_lifetime_ms=14 * DAY_MS,
-    readiness_ms=DAY_MS,
+    # Longer than the notice: one proof lasts through the votes and the notice of one change.
+    readiness_ms=3 * DAY_MS,
 )
 """What a genesis holds unless its author chooses otherwise."""
 

@@ -33,12 +33,12 @@ FOLDER = Path(build.__file__).parent
 PROTOCOL = (FOLDER.parent.parent / "docs" / "protocol.md").read_text()
 
 PINNED = {
-    "blocks": "0ce6e0000db730bf772e143e88cdee46c8dd9b1baf3a637b1dc9729982baf49f",
-    "encodings": "0f834807655a9bda115c90696fc5d30fd6fbf210a5e434acf36e8372c569e3aa",
-    "genesis": "022263609da4464b584c713f9187ed06238e0fc5ff9a2fabe4bfe2ed606f812c",
+    "blocks": "12f8b0977338a0deb9ff3df2e9a12a5c49474017216f099ebf6c4502e5f13293",
+    "encodings": "86ce2f50de294c368f3e5cd974e7a065bc602f89ab933d625be25622523deefa",
+    "genesis": "d50e263b9d3aeee1e140582e0c983334160db5f5f0711d5c534b6b692ce7f246",
     "governance": "cbad7d94870e0decdf4c83d82e63e4daf7a032227dd0e5fed93dd09ef0b25b67",
     "keys": "c101c459ffb28504ecf568690c1e8fdde87ceac30ef5f4d3f59b24ed2a05454e",
-    "transactions": "d92e74a98b6ba11912ae4b73c672e25230ccc6c95c852c5a8ccd3bf82cce673c",
+    "transactions": "580ae4a819223fd4f1b192d34092177f9067a249a1973be0c53034eead1feffb",
 }
 """SHA-256 of each file. A change here breaks the protocol: it needs an ADR and a new version."""
 
