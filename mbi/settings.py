@@ -21,7 +21,8 @@ from mbi.errors import UsageError
 NODE_DEFAULT: Final = "http://127.0.0.1:26101"
 """First node of a local network."""
 
-TIMEOUT_MAX_S: Final = 86_400.0
+TIMEOUT_MAX_S: Final = 2_592_000.0
+"""Thirty days: `mbi gov wait` lasts through the notice of a change, which is a day by default."""
 
 _KEYS: Final = ("node", "timeout", "keys")
 
@@ -70,14 +71,14 @@ def load_settings(environment: Mapping[str, str]) -> Settings:
 
 
 def parse_timeout(value: object) -> float:
-    """Return seconds, a number above 0 and at most a day; raises :class:`UsageError`."""
+    """Return seconds, a number above 0 and at most thirty days; raises :class:`UsageError`."""
     try:
         seconds = float(value) if isinstance(value, str | int | float) else math.nan
     except ValueError:
         seconds = math.nan
     if isinstance(value, bool) or not 0 < seconds <= TIMEOUT_MAX_S:
         raise UsageError(
-            f"timeout must be a number of seconds above 0 up to {TIMEOUT_MAX_S:g}, found {value!r}"
+            f"timeout must be a number of seconds above 0 up to {TIMEOUT_MAX_S:.0f}, found {value!r}"
         )
     return seconds
 

@@ -11,6 +11,7 @@ import click
 import pytest
 
 from mbi.cli import cli
+from mbi.settings import parse_timeout
 from node.api.routes import ROUTES
 from node.metrics import Metrics
 
@@ -73,6 +74,8 @@ def test_command_lines_in_documents_exist(page: Path) -> None:
         unknown = {word for word in words if word.startswith("--")} - COMMANDS[names[0]]
         is_operation = names[0] in {"mbi tx op", "mbi tx build"}
         assert not unknown or is_operation, f"mbi {' '.join(words)}: no option {unknown}"
+        if "--timeout" in words:
+            assert parse_timeout(words[words.index("--timeout") + 1]) > 0
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
