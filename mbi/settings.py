@@ -78,7 +78,8 @@ def parse_timeout(value: object) -> float:
         seconds = math.nan
     if isinstance(value, bool) or not 0 < seconds <= TIMEOUT_MAX_S:
         raise UsageError(
-            f"timeout must be a number of seconds above 0 up to {TIMEOUT_MAX_S:.0f}, found {value!r}"
+            f"timeout must be a number of seconds above 0 up to {TIMEOUT_MAX_S:.0f}, "
+            f"found {value!r}"
         )
     return seconds
 
