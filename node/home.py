@@ -336,8 +336,8 @@ def _check_head(head: ExecutedBlock, state: State) -> None:
     if (head.state_root, head.history_root) != (state.root, state.history.root):
         raise HomeError(
             f"the records on disk give state root {state.root.hex()}, block {head.height} left "
-            f"{head.state_root.hex()}: the data directory is damaged; restore a backup, or move it "
-            "away and run `mbi node init --rejoin`"
+            f"{head.state_root.hex()}: the data directory is damaged; move "
+            "it away and run `mbi node init --rejoin`"
         )
 
 
