@@ -3,8 +3,9 @@
 From nothing but the genesis file: every block's hash and place, every signature, every
 certificate, every rule for bodies, every receipt and every root, and every change of the validator
 set: that the chain scheduled it, that the block which had to bring it did, and that a quorum of
-the set before finalised that block. What the database claims is never believed; the first
-difference is reported with its height and ends the replay. The node must be stopped.
+the set before finalised that block, or a recovery plan did. What the database claims is never
+believed; the first difference is reported with its height and ends the replay. The node must be
+stopped.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The node as an operating-system process: start, signals, orderly end.
 
 SIGTERM and SIGINT stop it within :data:`STOP_SECONDS_MAX`; SIGHUP makes it read the list of peers
-in its configuration again. Anything unexpected in any task ends
-the process with a non-zero code and a last line that says why; a supervisor starts it again.
+in its configuration again. Anything unexpected in any task ends the process with a non-zero code
+and a last line that says why; a supervisor starts it again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the HTTP API needs of a node: the port that it declares and ``node.services`` implements.
+"""What the HTTP API needs of a node: the port that it declares and ``node.view`` implements.
 
 Reads of blocks, receipts and accounts go to the chain store and the ledger's state directly,
 through two attributes of :class:`NodeView`. Everything else is a method that returns a small frozen
