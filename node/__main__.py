@@ -7,7 +7,8 @@
     python -m node accept --home HOME PLAN  go on in the era that a recovery plan opens
 
 ``mbi node``, ``mbi audit`` and ``mbi recovery`` wrap these. Exit codes: 0 stopped or done, 1
-failed, 2 configuration, 5 integrity violation. The last line on standard error says why a node has stopped.
+failed, 2 configuration, 5 integrity violation. The last line on standard error says why a node has
+stopped.
 """
 
 from __future__ import annotations
