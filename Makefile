@@ -92,7 +92,7 @@ drills: setup ## every drill on a compose network made for the run; an engine mu
 	$(BIN)/mbi drill run --all --fresh $(ARGS)
 
 .PHONY: drills-short
-drills-short: setup ## the drills for every change, within five minutes
+drills-short: setup ## the drills for every change, about two minutes
 	$(BIN)/mbi drill run --short --fresh $(ARGS)
 
 .PHONY: simulate
