@@ -15,7 +15,13 @@ from tests.cluster.waiting import wait_until
 from tests.docker.compose import BUILD_TIMEOUT_S, NODES, ComposeNetwork, free_port, run
 from tests.docker.conftest import READY_S
 from tests.docker.transactions import finalise
-from tests.unit.deploy.monitoring import alerts, expressions, metrics_exposed, metrics_used
+from tests.unit.deploy.monitoring import (
+    PROMTOOL,
+    alerts,
+    expressions,
+    metrics_exposed,
+    metrics_used,
+)
 
 pytestmark = [pytest.mark.docker, pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -67,6 +73,12 @@ def firing(network: ComposeNetwork) -> set[tuple[str, str]]:
         for alert in prometheus(network, "alerts")["alerts"]
         if alert["state"] == "firing"
     }
+
+
+@pytest.mark.parametrize("what", PROMTOOL)
+def test_promtool_of_that_prometheus_accepts(watched: ComposeNetwork, what: str) -> None:
+    place = ("--workdir", "/etc/prometheus", watched.container("prometheus"))
+    run("docker", "exec", *place, "promtool", *PROMTOOL[what])
 
 
 def test_every_node_is_scraped_under_its_name(watched: ComposeNetwork) -> None:

@@ -22,6 +22,13 @@ SUFFIXES: Final = {
 }
 """Names of the series of a family, by its type."""
 
+PROMTOOL: Final = {
+    "config": ("check", "config", "prometheus.yml"),
+    "rules": ("check", "rules", "rules.yml"),
+    "tests of rules": ("test", "rules", "rules.test.yml"),
+}
+"""What ``promtool`` has to accept, in the directory of the configuration."""
+
 
 def alerts() -> list[dict[str, Any]]:
     """Return the rules."""

@@ -14,6 +14,7 @@ import yaml
 from node.metrics import Metrics
 from tests.unit.deploy.monitoring import (
     MONITORING,
+    PROMTOOL,
     ROOT,
     alerts,
     board,
@@ -71,21 +72,14 @@ def test_alert_has_a_test_in_which_it_fires(name: str) -> None:
     assert any(case["alertname"] == name and case["exp_alerts"] for case in cases)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("check", "config", "prometheus.yml"),
-        ("check", "rules", "rules.yml"),
-        pytest.param(("test", "rules", "rules.test.yml"), marks=pytest.mark.slow),
-    ],
-    ids=["config", "rules", "tests of rules"],
-)
-def test_promtool_accepts(words: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("what", PROMTOOL)
+def test_promtool_accepts(what: str) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is not installed (Debian: apt-get install prometheus)")
+    words = [promtool, *PROMTOOL[what]]
     done = subprocess.run(
-        [promtool, *words], cwd=MONITORING, capture_output=True, text=True, timeout=30, check=False
+        words, cwd=MONITORING, capture_output=True, text=True, timeout=30, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
