@@ -118,7 +118,7 @@ async def epochs(call: Call) -> web.Response:
 
 
 async def set_change(call: Call) -> web.Response:
-    """Return how an epoch was closed: boundary header, its finalization, and the next set."""
+    """Return how an epoch was closed: its last header, finalization or plan, and the next set."""
     epoch = call.path["epoch"]
     change = call.context.view.prover.change(epoch)
     if change is None:
