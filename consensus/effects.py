@@ -7,7 +7,7 @@ may hold. A failed write is fatal: the driver ends the process, never retries.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from consensus.inputs import PeerId, Timer
 from consensus.types import Certificate, ConsensusMessage, Proposal
@@ -16,8 +16,7 @@ from ledger.types import Digest, Height, View
 from ledger.votes import Round, Vote
 
 
-@dataclass(frozen=True, slots=True)
-class Persist:
+class Persist(Struct, frozen=True):
     """Write to disk and sync before any later send (rules P1 to P4)."""
 
     votes: tuple[Vote, ...] = ()
@@ -32,45 +31,39 @@ class Persist:
     """Never sign at or below this round again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Store:
+class Store(Struct, frozen=True):
     """Write to disk without waiting: losing it costs a fetch, never safety."""
 
     certificates: tuple[Certificate, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Broadcast:
+class Broadcast(Struct, frozen=True):
     """Send to every connected peer, validators and observers."""
 
     message: ConsensusMessage
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(Struct, frozen=True):
     """Send to one peer; dropped if it is not connected."""
 
     peer: PeerId
     message: ConsensusMessage
 
 
-@dataclass(frozen=True, slots=True)
-class SetTimer:
+class SetTimer(Struct, frozen=True):
     """Fire ``timer`` at ``at_ms`` of the monotonic clock; replaces one of the same name."""
 
     timer: Timer
     at_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class CancelTimer:
+class CancelTimer(Struct, frozen=True):
     """Forget a timer; no effect if it is not set."""
 
     timer: Timer
 
 
-@dataclass(frozen=True, slots=True)
-class RequestProposal:
+class RequestProposal(Struct, frozen=True):
     """Build a block on ``parent`` for ``view``; answered by ``Built``.
 
     A block is built if transactions wait, if a view needs one (``empty_allowed``), or if a change
@@ -91,8 +84,7 @@ class RequestProposal:
     """The view needs a block even if nothing waits; if False answer "no header" then."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestVerification:
+class RequestVerification(Struct, frozen=True):
     """Judge a block whose chain rules hold; answered by ``Verified``; repeated after ``NOT_YET``.
 
     The parent is finalised or was judged VALID before. The driver may also answer late, for example
@@ -109,8 +101,7 @@ class RequestVerification:
     """Of the proposal, whose header commits to it; None if the whole block is at hand."""
 
 
-@dataclass(frozen=True, slots=True)
-class FetchBlock:
+class FetchBlock(Struct, frozen=True):
     """Get a whole block by hash from the own store or a peer; answered by ``BlockReceived``.
 
     The driver goes on until the block arrives or is finalised without it. The effect is repeated on
@@ -121,8 +112,7 @@ class FetchBlock:
     peers: tuple[PeerId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class FetchChain:
+class FetchChain(Struct, frozen=True):
     """Get finalised blocks from this height on: the chain up to ``target`` is missing here.
 
     A segment never goes beyond the boundary block of the present epoch, whose set proves it.
@@ -141,8 +131,7 @@ class FetchChain:
     peers: tuple[PeerId, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Finalize:
+class Finalize(Struct, frozen=True):
     """These blocks, oldest first, can never be reverted: execute and store them."""
 
     blocks: tuple[Digest, ...]
@@ -151,16 +140,14 @@ class Finalize:
     that it names (``certificate.value.block_hash``), so not at all if that is none of these."""
 
 
-@dataclass(frozen=True, slots=True)
-class ReportEvidence:
+class ReportEvidence(Struct, frozen=True):
     """Two validly signed votes of one validator that an honest one never signs together."""
 
     first: Vote
     second: Vote
 
 
-@dataclass(frozen=True, slots=True)
-class Penalise:
+class Penalise(Struct, frozen=True):
     """The peer sent something that no correct node sends."""
 
     peer: PeerId
@@ -168,8 +155,7 @@ class Penalise:
     """Code, for logs and metrics; ``docs/network.md`` lists them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Halt:
+class Halt(Struct, frozen=True):
     """Safety is violated or this node disagrees with a quorum: stop voting, keep serving.
 
     The driver keeps the certificates, which are the evidence, and tells the operator.

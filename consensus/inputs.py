@@ -7,9 +7,10 @@ inputs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import NewType
+
+from msgspec import Struct
 
 from consensus.config import EngineConfig, Restored
 from consensus.types import Certificate, ConsensusMessage
@@ -30,7 +31,7 @@ class Verdict(Enum):
     """Depends on something this node does not have yet (its clock, an execution result, a body)."""
 
 
-class TimerKind(Enum):
+class TimerKind(StrEnum):
     """The engine's timers; at most one of each kind runs per view."""
 
     LEAD = "lead"
@@ -49,16 +50,14 @@ class TimerKind(Enum):
     """Liveness beacon of an idle chain."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timer:
+class Timer(Struct, frozen=True):
     """Name of one timer."""
 
     kind: TimerKind
     view: View
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(Struct, frozen=True):
     """A decoded message from a connected, authenticated peer.
 
     The driver has dropped proposals whose payload is not the one that their header commits to (the
@@ -71,15 +70,13 @@ class Received:
     message: ConsensusMessage
 
 
-@dataclass(frozen=True, slots=True)
-class TimerFired:
+class TimerFired(Struct, frozen=True):
     """A timer set by ``SetTimer`` has run out."""
 
     timer: Timer
 
 
-@dataclass(frozen=True, slots=True)
-class Built:
+class Built(Struct, frozen=True):
     """Answer to ``RequestProposal``; ``header`` is None if nothing can be built now."""
 
     view: View
@@ -88,16 +85,14 @@ class Built:
     """Opaque list of the block's transactions, repeated in the proposal."""
 
 
-@dataclass(frozen=True, slots=True)
-class Verified:
+class Verified(Struct, frozen=True):
     """Answer to ``RequestVerification``."""
 
     block_hash: Digest
     verdict: Verdict
 
 
-@dataclass(frozen=True, slots=True)
-class BlockReceived:
+class BlockReceived(Struct, frozen=True):
     """Answer to ``FetchBlock`` or ``FetchChain``: a whole block is at hand, not yet judged.
 
     The driver has recomputed the hash and checked that body and parent certificate match the
@@ -108,15 +103,13 @@ class BlockReceived:
     parent_certificate: Certificate | None
 
 
-@dataclass(frozen=True, slots=True)
-class Executed:
+class Executed(Struct, frozen=True):
     """The finalised block of this height has been executed and stored durably."""
 
     height: Height
 
 
-@dataclass(frozen=True, slots=True)
-class WorkChanged:
+class WorkChanged(Struct, frozen=True):
     """Whether a block is wanted: transactions wait, or a change of the validator set does.
 
     Transactions wait if some are not finalised and not in a block that still may be. A change waits
@@ -133,29 +126,25 @@ class WorkChanged:
     pending: bool
 
 
-@dataclass(frozen=True, slots=True)
-class PeerConnected:
+class PeerConnected(Struct, frozen=True):
     """An authenticated channel to this peer is up."""
 
     peer: PeerId
 
 
-@dataclass(frozen=True, slots=True)
-class PeerDisconnected:
+class PeerDisconnected(Struct, frozen=True):
     """The channel to this peer is gone."""
 
     peer: PeerId
 
 
-@dataclass(frozen=True, slots=True)
-class PeerAhead:
+class PeerAhead(Struct, frozen=True):
     """From the replica to its engine: this peer speaks of a later epoch (unproven)."""
 
     peer: PeerId
 
 
-@dataclass(frozen=True, slots=True)
-class EpochOpened:
+class EpochOpened(Struct, frozen=True):
     """The boundary block of the present epoch is executed and durable: the next epoch begins.
 
     Posted once, when a restart at this moment would begin in the new epoch too. The driver looks

@@ -53,7 +53,7 @@ def _votes_counted_by_old_set() -> AbstractContextManager[object]:
 
     def open_with_old_set(self: Replica, now_ms: int, event: EpochOpened) -> list[Effect]:
         config = replace(event.config, validators=self._config.validators)
-        return open_epoch(self, now_ms, replace(event, config=config))
+        return open_epoch(self, now_ms, msgspec.structs.replace(event, config=config))
 
     return patch.object(Replica, "_open", open_with_old_set)
 
