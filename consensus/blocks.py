@@ -68,12 +68,15 @@ class BlockTree:
         "final_hash",
         "final_seen_ms",
         "final_view",
+        "is_closed",
     )
 
     def __init__(
         self, final: Header, final_hash: Digest, final_view: View, base_hash: Digest
     ) -> None:
         self._base_hash: Final = base_hash
+        self.is_closed = is_boundary(final) and final_hash != base_hash
+        """Whether the boundary block is final: nothing is built or decided in this epoch (EP4)."""
         self.final = final
         """Highest finalised block."""
         self.final_hash = final_hash
@@ -87,11 +90,6 @@ class BlockTree:
 
     def __len__(self) -> int:
         return len(self._blocks)
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the boundary block is final: nothing is built or decided in this epoch (EP4)."""
-        return is_boundary(self.final) and self.final_hash != self._base_hash
 
     def get(self, block_hash: Digest) -> KnownBlock | None:
         """Return an unfinalised block."""
@@ -173,6 +171,7 @@ class BlockTree:
             self._final_views[block.header.view] = block_hash
             self.final_seen_ms = block.seen_ms
         self.final, self.final_hash = headers[-1], path[-1]
+        self.is_closed = is_boundary(self.final) and self.final_hash != self._base_hash
         self.final_view = self.final.view if view is None else view
         self._final_views[self.final_view] = self.final_hash
         height = self.final.height

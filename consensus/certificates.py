@@ -141,7 +141,7 @@ class CertificateStore:
     asks :meth:`clashes` before it adds.
     """
 
-    __slots__ = ("_blocks", "_floor", "_views", "finalization", "notarization")
+    __slots__ = ("_blocks", "_floor", "_views", "finalization", "finalized_view", "notarization")
 
     def __init__(self) -> None:
         self._views: dict[View, dict[VoteKind, Certificate]] = {}
@@ -151,11 +151,8 @@ class CertificateStore:
         """Highest held."""
         self.finalization: Certificate | None = None
         """Highest held."""
-
-    @property
-    def finalized_view(self) -> View:
+        self.finalized_view = View(0)
         """View of the highest finalization held; 0 without one."""
-        return View(0) if self.finalization is None else self.finalization.view
 
     @property
     def highest_view(self) -> View:
@@ -170,7 +167,9 @@ class CertificateStore:
     def at(self, view: View) -> tuple[Certificate, ...]:
         """Return every certificate of a view, by kind."""
         held = self._views.get(view)
-        return () if held is None else tuple(held[kind] for kind in sorted(held))
+        if held is None:
+            return ()
+        return tuple(held.values()) if len(held) == 1 else tuple(held[k] for k in sorted(held))
 
     def block_at(self, view: View) -> Certificate | None:
         """Return a notarization or finalization of this view: what a child may be built on."""
@@ -209,7 +208,7 @@ class CertificateStore:
             if self.notarization is None or view > self.notarization.view:
                 self.notarization = certificate
         elif view > self.finalized_view:
-            self.finalization = certificate
+            self.finalization, self.finalized_view = certificate, view
 
     def prune(self) -> None:
         """Drop what is far below the highest finalization."""

@@ -7,8 +7,9 @@ empties before a step returns; so no handler runs inside another.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from typing import Final
+
+from msgspec import Struct
 
 from consensus.activity import Activity
 from consensus.blocks import BlockTree
@@ -51,47 +52,41 @@ VIEW_TIMERS: Final = (TimerKind.LEAD, TimerKind.VIEW, TimerKind.PROPOSE)
 """Timers that end with their view."""
 
 
-@dataclass(frozen=True, slots=True)
-class CountVote:
+class CountVote(Struct, frozen=True):
     """A well-formed vote is to be counted."""
 
     vote: Vote
     verified: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TakeCertificate:
+class TakeCertificate(Struct, frozen=True):
     """A certificate has come from a peer, or was formed here (no source)."""
 
     certificate: Certificate
     source: PeerId | None
 
 
-@dataclass(frozen=True, slots=True)
-class AcceptProposal:
+class AcceptProposal(Struct, frozen=True):
     """A proposal whose certificates have been taken over is to be looked at."""
 
     proposal: Proposal
     peer: PeerId
 
 
-@dataclass(frozen=True, slots=True)
-class WeighStatus:
+class WeighStatus(Struct, frozen=True):
     """A status whose certificates have been taken over is to be answered."""
 
     peer: PeerId
     status: Status
 
 
-@dataclass(frozen=True, slots=True)
-class Enforce:
+class Enforce(Struct, frozen=True):
     """What a certificate asks for is to be done as far as it can be."""
 
     certificate: Certificate
 
 
-@dataclass(frozen=True, slots=True)
-class PursueCertified:
+class PursueCertified(Struct, frozen=True):
     """Certified blocks that are not judged yet may have become judgeable."""
 
     again: bool = False
@@ -168,7 +163,8 @@ class Core:
     @property
     def horizon(self) -> View:
         """Highest view known to be decided: finalised, or certified while blocks are missing."""
-        return max(self.tree.final_view, self.certificates.finalized_view)
+        final, certified = self.tree.final_view, self.certificates.finalized_view
+        return certified if certified > final else final
 
     def is_here(self, era: int, epoch: int) -> bool:
         """Tell whether a message is of the epoch of this engine."""

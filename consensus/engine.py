@@ -221,12 +221,12 @@ class Engine:
 
     def _finish_step(self) -> list[Effect]:
         """Handle what was posted until nothing is left, then see what the view needs."""
-        core = self._core
-        final_height = core.tree.final.height
-        while core.queue or core.is_stirred:
-            if core.queue:
-                event = core.queue.popleft()
-                self._on_event[type(event)](event)
+        core, queue, on_event = self._core, self._core.queue, self._on_event
+        final_hash = core.tree.final_hash
+        while queue or core.is_stirred:
+            if queue:
+                event = queue.popleft()
+                on_event[type(event)](event)
                 continue
             core.is_stirred = False
             if core.halted is None and not core.tree.is_closed:
@@ -234,7 +234,7 @@ class Engine:
                 self._pacing.kick()
                 if core.is_active and core.leader(core.view) == core.config.me:
                     self._proposing.propose(empty_allowed=self._pacing.needs_block())
-        if core.tree.final.height != final_height:
+        if core.tree.final_hash != final_hash:
             self._pacing.await_seal()
         self._pacing.keep_retrying()
         return core.outbox.take()

@@ -80,7 +80,11 @@ class Outbox:
     def take(self) -> list[Effect]:
         """Return the effects of the step: what is synced, then stored, then the rest in order."""
         effects: list[Effect] = []
-        if self._votes or self._persisted or self._floor or self._proposal:
+        is_persisting = self._votes or self._persisted or self._floor or self._proposal
+        if not (is_persisting or self._stored):  # most steps
+            effects, self._effects = self._effects, effects
+            return effects
+        if is_persisting:
             effects.append(
                 Persist(
                     tuple(self._votes),

@@ -163,9 +163,12 @@ class Pacing:
     def keep_retrying(self) -> None:
         """Let RETRY run exactly while something is outstanding."""
         core = self._core
-        if not self._is_outstanding():
+        is_running = RETRY in core.outbox.timers
+        if self._is_outstanding() == is_running:
+            return
+        if is_running:
             core.outbox.cancel_timer(RETRY)
-        elif RETRY not in core.outbox.timers:
+        else:
             who = -1 if core.config.me is None else core.config.me
             period_ms = jittered(core.timing.retry_ms, who, self._attempt)
             core.outbox.set_timer(RETRY, core.now_ms + period_ms)

@@ -43,12 +43,12 @@ from consensus.types import (
     GetCertificates,
     GetProposal,
     Proposal,
-    StatusRequest,
+    Status,
 )
 from ledger.block import block_hash
 from ledger.errors import InvariantViolation
 from ledger.types import Digest, Epoch, Era, Height, View
-from ledger.votes import VoteKind
+from ledger.votes import Vote, VoteKind
 
 CLOSINGS_KEPT: Final = 64
 """Closing finalizations kept for stragglers; who is further behind follows the chain by heights."""
@@ -111,6 +111,7 @@ class Replica:
     def __init__(self, config: EngineConfig, restored: Restored) -> None:
         """Begin in the epoch of ``config``: of the epoch that the executed head is in or opens."""
         self._config = config
+        self._here = Place(config.era, config.epoch)
         self._engine = Engine(config, restored)
         self._nonce = restored.nonce
         self._is_in_doubt = restored.quarantined
@@ -133,14 +134,14 @@ class Replica:
         """
         if isinstance(event, Received):
             return self._receive(now_ms, event)
-        if isinstance(event, EpochOpened):
-            return self._open(now_ms, event)
-        if isinstance(event, PeerConnected):
+        if isinstance(event, WorkChanged):
+            self._work = event
+        elif isinstance(event, PeerConnected):
             self._channels[event.peer] = _Channel(self._here)
         elif isinstance(event, PeerDisconnected):
             self._channels.pop(event.peer, None)
-        elif isinstance(event, WorkChanged):
-            self._work = event
+        elif isinstance(event, EpochOpened):
+            return self._open(now_ms, event)
         return self._engine.step(now_ms, event)
 
     @property
@@ -178,25 +179,21 @@ class Replica:
 
     # --- messages ---------------------------------------------------------------------------------
 
-    @property
-    def _here(self) -> Place:
-        return Place(self._config.era, self._config.epoch)
-
     def _place(self, message: ConsensusMessage) -> Place:
         """Return the epoch that a message is of; what names none is of the present one."""
-        if isinstance(message, StatusRequest):
-            return self._here
-        if isinstance(message, GetCertificates | GetProposal):
-            return Place(self._config.era, message.epoch)
+        if isinstance(message, (Vote, Proposal, Status)):
+            return Place(message.era, message.epoch)
         if isinstance(message, CertificateMessage):
             return Place(message.certificates[0].era, message.certificates[0].epoch)
-        return Place(message.era, message.epoch)
+        if isinstance(message, (GetCertificates, GetProposal)):
+            return Place(self._here.era, message.epoch)
+        return self._here
 
     def _receive(self, now_ms: int, event: Received) -> list[Effect]:
-        place = self._place(event.message)
-        if place == self._here:
+        place, here = self._place(event.message), self._here
+        if place == here:
             return self._engine.step(now_ms, event)
-        if place < self._here:
+        if place < here:
             return self._answer_straggler(now_ms, event, place)
         return self._look_ahead(now_ms, event, place)
 
@@ -234,6 +231,7 @@ class Replica:
         is_still_in_doubt = before.quarantined or (self._config.me is None and self._is_in_doubt)
         self._is_in_doubt = event.restored.quarantined or is_still_in_doubt
         self._config = config
+        self._here = Place(config.era, config.epoch)
         restored = replace(event.restored, quarantined=self._is_in_doubt, nonce=self._nonce)
         self._engine = Engine(config, restored)
         self._keep_closing(event.closing)
