@@ -177,8 +177,10 @@ class Application:
         """
         if self._epochs.next_set(self._executed_height()) is not None:
             return True
-        if self._is_change_due(tip, self._now_ms()):
+        if self._epochs.due_ms() is not None and self._is_change_due(tip, self._now_ms()):
             return True
+        if not len(self._mempool):
+            return False
         alive = {block.block_hash: block.hashes for block in self._pool.ancestors(tip)}
         for block in self._pool:
             if block.header.view >= view:
