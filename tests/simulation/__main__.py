@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.simulation.campaign import Tally, explain, find_mutants, run_many
+from tests.simulation.campaign import Tally, collect_rarely, explain, find_mutants, run_many
 from tests.simulation.options import expand
 from tests.simulation.simulation import run
 
@@ -49,6 +49,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(seeds: range, jobs: int, out: Path | None, *, flat: bool) -> int:
+    collect_rarely()
     tally = Tally(seeds)
     started = reported = time.monotonic()
     for result in run_many(seeds, jobs):

@@ -15,8 +15,8 @@ from tests.simulation.simulation import Result, run
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GC_THRESHOLD: Final = 50_000
-"""Objects made between two looks for garbage; a tenth of the time of a run with the default."""
+GC_THRESHOLDS: Final = (200_000, 10, 10)
+"""Objects made between two looks for garbage; the default costs a tenth of the time of a run."""
 
 CHUNK_SEEDS: Final = 8
 """Seeds given to a process at a time."""
@@ -54,8 +54,9 @@ def run_many(seeds: range, jobs: int) -> Iterator[Result]:
 
 
 def collect_rarely() -> None:
-    """Look for garbage less often: a run makes many objects that live as long as itself."""
-    gc.set_threshold(GC_THRESHOLD, 20, 20)
+    """Look for garbage less often, and not in code: a run's objects live as long as itself."""
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def find_mutants(jobs: int) -> Iterator[Finding]:

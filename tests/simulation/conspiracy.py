@@ -112,6 +112,8 @@ class Conspiracy:
         if vote.voter in votes or (vote.view, vote.kind) in self.certificates:
             return
         votes[vote.voter] = vote
+        if 3 * len(votes) <= 2 * members.size:
+            return
         mask = sum(1 << voter for voter in votes)
         if self.world.checker.knowledge.registry.is_quorum(self.place, mask):
             self._learn_certificate(assemble(votes, members.bitmap_bytes))

@@ -51,6 +51,8 @@ NONCE_BYTES: Final = 16
 
 REQUESTS = (GetTransactions, GetBlock, GetChain)
 ANSWERS = (Transactions, BlockAnswer, ChainAnswer)
+NODE_MESSAGES: Final = frozenset((TransactionBatch, *REQUESTS, *ANSWERS))
+"""Messages that are not for the engine."""
 
 
 class Process:
@@ -174,8 +176,15 @@ class Process:
         if not self.is_alive:
             return
         message = self.world.net.unpack(packet)
-        if message is not None:
+        if message is None:
+            return
+        kind = type(message)
+        if kind in NODE_MESSAGES:
             self.guarded(self._on_message, source, message)
+        elif kind is Proposal and not carries_its_payload(message):  # type: ignore[arg-type]
+            self.world.coverage["forged payload dropped"] += 1  # as inputs.Received demands
+        else:
+            self.feed(inputs.Received(self.world.peer_id(source), message))  # type: ignore[arg-type]
 
     def _on_message(self, source: int, message: Message) -> None:
         if isinstance(message, TransactionBatch):
@@ -184,10 +193,6 @@ class Process:
             self.send(source, self.ledger.server.answer(message))
         elif isinstance(message, ANSWERS):
             self._blocks.fetcher.on_answer(source, message)
-        elif isinstance(message, Proposal) and not carries_its_payload(message):
-            self.world.coverage["forged payload dropped"] += 1  # as inputs.Received demands
-        else:
-            self.feed(inputs.Received(self.world.peer_id(source), message))  # type: ignore[arg-type]
 
     def submit(self, wires: Sequence[bytes]) -> None:
         """Take transactions from a client."""
@@ -241,27 +246,31 @@ class Process:
         if self._is_running:
             return
         self._is_running = True
+        replica, effects, inbox, handlers = self.replica, self._effects, self._inbox, self._handlers
         try:
-            while self.is_alive and (self._inbox or (self._effects and not self._is_syncing)):
-                if self._effects and not self._is_syncing:
-                    self._perform(self._effects.popleft())
-                else:
-                    item = self._inbox.popleft()
+            while self.is_alive:
+                if effects and not self._is_syncing:
+                    effect = effects.popleft()
+                    handlers[type(effect)](effect)
+                    if self.crash_after is not None:
+                        self._come_nearer_to_death()
+                elif inbox:
                     self.world.checker.steps += 1
-                    self._effects.extend(self.replica.step(self._now_ms(), item))
-                    if self.replica.view != self._worked_view:
+                    effects.extend(replica.step(self._now_ms(), inbox.popleft()))
+                    if replica.view != self._worked_view:
                         # Blocks of the views before may be dead now.
-                        self._worked_view = self.replica.view
+                        self._worked_view = replica.view
                         self.update_work()
+                else:
+                    return
         finally:
             self._is_running = False
 
-    def _perform(self, effect: out.Effect) -> None:
-        self._handlers[type(effect)](effect)
-        if self.crash_after is not None:
-            self.crash_after -= 1
-            if self.crash_after <= 0:
-                self.world.crash(self.node, "between effects")
+    def _come_nearer_to_death(self) -> None:
+        assert self.crash_after is not None
+        self.crash_after -= 1
+        if self.crash_after <= 0:
+            self.world.crash(self.node, "between effects")
 
     def update_work(self) -> None:
         """Tell the engine whether transactions wait."""

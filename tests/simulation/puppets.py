@@ -99,8 +99,9 @@ class Puppet:
         """Sign anything; somebody who is in no set signs as member 0."""
         era, epoch = Era(self.conspiracy.place[0]), Epoch(self.conspiracy.place[1])
         message = vote_signing_bytes(self.world.universe.chain_id, kind, era, epoch, view, value)
-        signed = Vote(kind, era, epoch, view, value, self.member or 0, self._sign(message))
-        if self.member is not None:
+        member = self.member
+        signed = Vote(kind, era, epoch, view, value, member or 0, self._sign(message))
+        if member is not None:
             self.conspiracy.learn(signed)
         return signed
 

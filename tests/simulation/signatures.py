@@ -85,7 +85,10 @@ class StubScheme:
 
 
 class Ed25519Scheme:
-    """The signatures of production."""
+    """The signatures of production. What several nodes verify in one run is computed once."""
+
+    def __init__(self) -> None:
+        self._verified: dict[tuple[bytes, bytes, bytes], bool] = {}
 
     def key_pair(self, name: str) -> crypto.SigningKey:
         """Return the key pair called ``name``."""
@@ -93,7 +96,11 @@ class Ed25519Scheme:
 
     def verify(self, public_key: bytes, message: bytes, signature: bytes) -> bool:
         """Verify under the strict rule of the ledger."""
-        return crypto.verify(public_key, message, signature)
+        claim = (public_key, message, signature)
+        known = self._verified.get(claim)
+        if known is None:
+            known = self._verified[claim] = crypto.verify(public_key, message, signature)
+        return known
 
 
 VERIFIES_DURING_EXECUTION: Final = ("ledger.operations.governance.verify",)

@@ -40,7 +40,9 @@ class Timeline:
 
     def after(self, delay_ms: int, action: Callable[..., None], *arguments: Any) -> None:
         """Run ``action`` in ``delay_ms``."""
-        self.at(self.now_ms + delay_ms, action, *arguments)
+        self._sequence += 1
+        when = self.now_ms + delay_ms if delay_ms > 0 else self.now_ms
+        heappush(self._heap, (when, self._sequence, action, arguments))
 
     def run_until(self, end_ms: int, done: Callable[[], bool] | None = None) -> bool:
         """Run events up to ``end_ms``; stop early and return True once ``done`` holds."""

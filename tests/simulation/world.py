@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from random import Random
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 
 from consensus import inputs
@@ -45,6 +46,9 @@ CLOCK_START_MS: Final = 60_000
 
 Place = tuple[int, int]
 """(era, epoch)."""
+
+_SIGNED: Final = Struct(">48xIQQBQ32s")
+"""What a vote signs, behind tag and chain: era, epoch, view, kind, parent's view, block hash."""
 
 
 class World:
@@ -222,7 +226,7 @@ class World:
 
     def is_connected(self, one: int, other: int) -> bool:
         """Say whether two nodes have a channel: both are up, and it was not cut."""
-        pair = (min(one, other), max(one, other))
+        pair = (one, other) if one < other else (other, one)
         return pair not in self._disconnected and self._is_up(one) and self._is_up(other)
 
     def set_connected(self, one: int, other: int, *, connected: bool) -> None:
@@ -285,12 +289,7 @@ class World:
 
 def parse_signed(message: bytes) -> tuple[tuple[int, int, int], tuple[VoteKind, Value]]:
     """Read the 109 signed bytes of a vote back: (era, epoch, view), (kind, value)."""
-    if len(message) != 109 or not message.startswith(b"MBI-VOTE-v1"):
+    if len(message) != _SIGNED.size or not message.startswith(b"MBI-VOTE-v1"):
         raise Violation("I3", "a consensus key signed something else than a vote")
-
-    def number(first: int, last: int) -> int:
-        return int.from_bytes(message[first:last], "big")
-
-    key = (number(48, 52), number(52, 60), number(60, 68))
-    value = Value(View(number(69, 77)), Digest(message[77:109]))
-    return key, (VoteKind(message[68]), value)
+    era, epoch, view, kind, parent_view, digest = _SIGNED.unpack(message)
+    return (era, epoch, view), (VoteKind(kind), Value(View(parent_view), Digest(digest)))
