@@ -25,9 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand a worker's figures over."""
-    output = getattr(session.config, "workeroutput", None)
+    output, figures = getattr(session.config, "workeroutput", None), session.config.stash[FIGURES]
     if output is not None:
-        output["figures"] = dict(session.config.stash[FIGURES])
+        output["figures"] = dict(figures)
 
 
 @pytest.hookimpl(optionalhook=True)
