@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from consensus.types import CertificateMessage, ConsensusMessage, Status
@@ -67,7 +67,8 @@ def test_one_node_that_knows_the_end_brings_all_others_over(seed: int, knower: i
     while one.replica.epoch == 0:
         world.run(1)
         assert world.now_ms < HEALED_MS
-    assert {node.replica.epoch for node in world.nodes if node is not one} == {0}
+    # In rare worlds another node fetches the end together with the boundary block.
+    assume({node.replica.epoch for node in world.nodes if node is not one} == {0})
     world.cut = lambda source, target, _: one not in (source, target)
     world.run(5_000)
     assert {node.replica.epoch for node in world.nodes} == {1}
