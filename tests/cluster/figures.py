@@ -25,9 +25,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Hand a worker's figures over."""
-    output, figures = getattr(session.config, "workeroutput", None), session.config.stash[FIGURES]
+    output = getattr(session.config, "workeroutput", None)
     if output is not None:
-        output["figures"] = dict(figures)
+        output["figures"] = dict(session.config.stash[FIGURES])
 
 
 @pytest.hookimpl(optionalhook=True)
