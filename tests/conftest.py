@@ -37,16 +37,6 @@ settings.register_profile(
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
-pytest_plugins = ("tests.cluster.figures",)
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests of real processes in one worker: they share ports, and want a core's time."""
-    for item in items:
-        if item.get_closest_marker("cluster"):
-            item.add_marker(pytest.mark.xdist_group("cluster"))
-
-
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--event-loop`, to run coroutine tests on one loop only."""
     parser.addoption("--event-loop", choices=sorted(LOOP_FACTORIES), help="default: both")
