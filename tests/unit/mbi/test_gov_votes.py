@@ -71,7 +71,7 @@ def test_a_proposal_is_shown_with_its_votes(mbi: Runner, government: FakeNode) -
     change = {"type": "set_parameters", "parameters": parameters}
     government.documents["/v1/governance/proposals/7"] = proposal(7, change)
     shown = mbi("gov", "show", "7", "--node", government.url).out
-    assert "7200000 (now 86400000)" in shown
+    assert "7200000 (now 259200000)" in shown
     assert "block_bytes_max" not in shown, "only what would change"
     assert "3 more: 1 government and 2 commercial" in shown
     found = mbi("gov", "show", "7", "--node", government.url, "--json").document
