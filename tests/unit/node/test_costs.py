@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_an_inner_stage_suspends_the_outer_one(spend: Callable[[float], None]) -
 
 def test_an_exception_ends_the_stage(spend: Callable[[float], None]) -> None:
     costs = Costs()
-    with pytest.raises(KeyError), costs.measure("execute"):
+    with suppress(KeyError), costs.measure("execute"):
         spend(1)
         raise KeyError
     spend(2)
