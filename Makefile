@@ -73,7 +73,7 @@ format: setup ## rewrite the code in the project's format
 
 .PHONY: test
 test: setup ## every test: unit, property, contract, simulation, cluster
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 .PHONY: cluster
 cluster: setup ## only the tests that run real node processes

@@ -13,11 +13,14 @@ from collections.abc import Callable
 import pytest
 import uvloop
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadScopeScheduling
 
 LOOP_FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
     "uvloop": uvloop.new_event_loop,
 }
+REAL_NODES = "tests/cluster/"
+"""Where the tests of real processes are."""
 MARKERS_OF_ONE_RUN = ("cluster", "simulation", "slow")
 
 # A busy machine is not a defect of the code, so no profile has a deadline or a speed check.
@@ -35,6 +38,32 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+pytest_plugins = ("tests.cluster.figures",)
+
+
+def scope_of(nodeid: str) -> str:
+    """Return what a test has to share a worker with: its module, or all tests of real processes.
+
+    Those share ports, and mostly wait; a worker of their own leaves the other core to the rest.
+    """
+    module = nodeid.partition("::")[0]
+    return REAL_NODES if module.startswith(REAL_NODES) else module
+
+
+class RealNodesTogether(LoadScopeScheduling):
+    """Deals out scopes as ``scope_of`` tells them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return scope_of(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(
+    config: pytest.Config, log: Callable[..., None]
+) -> LoadScopeScheduling:
+    """Choose how `pytest -n` deals tests out to its workers."""
+    return RealNodesTogether(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

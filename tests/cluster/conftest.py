@@ -8,12 +8,10 @@ from typing import Any, Final
 import pytest
 
 from tests.cluster.cluster import Cluster
-from tests.cluster.figures import Figures
+from tests.cluster.figures import FIGURES, Figures
 
 SEED: Final = "cluster tests"
 """A network with the same seed but another topology has the same accounts on another chain."""
-
-FIGURES: Final = pytest.StashKey[Figures]()
 
 
 @pytest.fixture(scope="module")
@@ -47,23 +45,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     return report
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Begin with no figures."""
-    config.stash[FIGURES] = Figures()
-
-
 @pytest.fixture(scope="session")
 def figures(pytestconfig: pytest.Config) -> Figures:
     """Return what was measured in this run, by name; shown at its end."""
     return pytestconfig.stash[FIGURES]
-
-
-def pytest_terminal_summary(
-    terminalreporter: pytest.TerminalReporter, config: pytest.Config
-) -> None:
-    """Show the figures."""
-    figures = config.stash[FIGURES]
-    if figures:
-        terminalreporter.section("measured by the cluster tests")
-        for name, value in figures.items():
-            terminalreporter.write_line(f"{name}: {value}")
