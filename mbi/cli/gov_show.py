@@ -28,6 +28,7 @@ STATUSES: Final = ("open", "approved", "effective", "rejected", "expired", "refu
 COLUMNS: Final = ("id", "change", "proposed by", "status", "approve", "missing or reason")
 WAIT_S: Final = 60.0
 POLL_S: Final = 0.5
+"""Between two questions for a proposal, which no route waits for; it takes a block or a notice."""
 _SCHEDULED: Final = ("add_validator", "remove_validator", "rotate_key", "set_parameters")
 """Changes that come into force with the next boundary block."""
 

@@ -25,7 +25,9 @@ from mbi.localnet.topology import PORT_DEFAULT, advice, plan, plan_containers
 
 DIRECTORY_DEFAULT: Final = Path("localnet")
 WATCH_S: Final = 1.0
+"""Between two pictures: faster ones cannot be read."""
 FOLLOW_S: Final = 0.2
+"""Between two looks at a log file: the standard library cannot wait for a file to grow."""
 LOG_LINES: Final = 50
 
 Decorated = Callable[..., Any]

@@ -23,6 +23,7 @@ from mbi.localnet.topology import PORT_DEFAULT, plan
 
 WAIT_S: Final = 60.0
 POLL_S: Final = 0.2
+"""Between two attempts to reach a node that is still starting, so that nothing can be waited on."""
 DISK_FREE_BYTES_MIN: Final = 1024**3
 """A local network under load writes some 100 MB an hour; below 1 GB one should know."""
 PACKAGES: Final = ("aiohttp", "cryptography", "msgspec", "plyvel", "PyNaCl", "uvloop")

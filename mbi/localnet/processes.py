@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 STOP_GRACE_S: Final = 8.0
 """A node promises to stop within 5 s; after this it is killed, and that is reported."""
 POLL_S: Final = 0.05
+"""Between two looks at processes that cannot be waited for: they are no children of this one."""
 INIT_TIMEOUT_S: Final = 60.0
 LOG_TAIL_LINES: Final = 8
 LOG_TAIL_BYTES: Final = 16 * 1024
