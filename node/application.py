@@ -194,9 +194,7 @@ class Application:
         header = request.header
         if header.time_ms > self._now_ms() + TIME_AHEAD_MS_MAX:
             return Verdict.NOT_YET
-        verdict = self._judge_execution(header)
-        if verdict is Verdict.VALID:
-            verdict = self._judge_next_set(header)
+        verdict = self._judge_claims(header)
         if verdict is Verdict.INVALID:
             return verdict
         try:
@@ -210,7 +208,14 @@ class Application:
             self._pool.discard(request.block_hash)
             log.warning("block_invalid", height=header.height, view=header.view, reason=str(error))
             return Verdict.INVALID
-        return verdict
+        # What was not executed may be now, and consensus has been told so already: it would not ask
+        # again before its retry.
+        return self._judge_claims(header) if verdict is Verdict.NOT_YET else verdict
+
+    def _judge_claims(self, header: Header) -> Verdict:
+        """Compare what a header says about executed blocks with what they gave here."""
+        verdict = self._judge_execution(header)
+        return self._judge_next_set(header) if verdict is Verdict.VALID else verdict
 
     def _judge_execution(self, header: Header) -> Verdict:
         roots = self._roots_at(header.executed_height)

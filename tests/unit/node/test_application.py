@@ -68,6 +68,8 @@ class Bench:
     asked: list[Mapping[int, Digest]] = field(default_factory=list)
     delivered: PoolBlock | None = None
     """Whole block that arrives while its transactions are looked for."""
+    executes: Height | None = None
+    """Height that is executed while transactions are looked for."""
     application: Application = field(init=False)
 
     def __post_init__(self) -> None:
@@ -101,6 +103,8 @@ class Bench:
         self.asked.append(missing)
         if self.delivered is not None:
             self.pool.add(self.delivered)
+        if self.executes is not None:
+            self.executed = self.executes
         wanted = missing.values()
         return {digest: self.elsewhere[digest] for digest in wanted if digest in self.elsewhere}
 
@@ -265,6 +269,22 @@ async def test_missing_transactions_are_asked_for_by_position(bench: Bench) -> N
     assert [sorted(missing) for missing in other.asked] == [[0, 2]]
     other.elsewhere = {transaction.wire_hash: transaction for transaction in transactions}
     assert await other.judge(block) is Verdict.VALID
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, Verdict.VALID), ({"state_root": Digest(bytes(32))}, Verdict.INVALID)],
+    ids=["agrees", "differs"],
+)
+async def test_what_is_executed_while_transactions_come_counts(
+    bench: Bench, changes: dict[str, Any], expected: Verdict
+) -> None:
+    """Consensus hears of the execution before it hears the verdict, and would not ask again."""
+    transactions = bench.pend()
+    block = bench.built()
+    other = Bench(chain=bench.chain, executes=Height(1))
+    other.elsewhere = {transaction.wire_hash: transaction for transaction in transactions}
+    assert await other.judge(block, executed_height=Height(1), **changes) is expected
 
 
 async def test_a_block_with_one_nonce_twice_is_invalid(bench: Bench) -> None:
