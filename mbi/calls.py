@@ -34,6 +34,7 @@ ANSWER_BYTES_MAX: Final = 64 * 1024 * 1024
 SSE_LINE_BYTES_MAX: Final = 1024 * 1024
 HTTP_BAD: Final = 400
 HTTP_NOT_FOUND: Final = 404
+HTTP_SERVER_ERROR: Final = 500
 HTTP_UNAVAILABLE: Final = 503
 
 Json = dict[str, Any]
@@ -58,6 +59,8 @@ class Call:
     accept: str = "application/json"
     patience_s: float = 0.0
     """How long the node may hold back the answer on purpose, on top of the client's timeout."""
+    is_submission: bool = False
+    """Whether the node may have acted on it although no answer came."""
 
     @property
     def target(self) -> str:
@@ -120,14 +123,22 @@ def submit(wire: bytes, wait_s: float | None) -> Call:
     if wait_s is not None:
         query = (("wait", "finalized"), ("timeout", f"{wait_s:g}"))
     return Call(
-        "POST", "/v1/transactions", query, wire, content_type=MSGPACK, patience_s=wait_s or 0.0
+        "POST",
+        "/v1/transactions",
+        query,
+        wire,
+        content_type=MSGPACK,
+        patience_s=wait_s or 0.0,
+        is_submission=True,
     )
 
 
 def submit_batch(wires: Sequence[bytes]) -> Call:
     """Return the submission of several signed transactions in one request."""
     body = msgspec.msgpack.encode(list(wires))
-    return Call("POST", "/v1/transactions/batch", (), body, content_type=MSGPACK)
+    return Call(
+        "POST", "/v1/transactions/batch", (), body, content_type=MSGPACK, is_submission=True
+    )
 
 
 def simulate(wire: bytes) -> Call:
@@ -152,11 +163,12 @@ def interpret(url: str, call: Call, status: int, content_type: str, body: bytes)
         NotReady: the node answers 503.
         ApiProblem: any other problem document.
         Unreachable: the answer is not one that a node gives.
+        OutcomeUnknown: it is not, and the node may have acted on a submission all the same.
     """
     kind = content_type.split(";", 1)[0].strip()
     document: Any = None
     if kind == MSGPACK or kind == "application/json" or kind.endswith("+json"):
-        document = _decode(url, kind, body)
+        document = _decode(url, call, kind, body)
     elif status < HTTP_BAD and kind.startswith("text/"):
         return body.decode(errors="replace")
     if status < HTTP_BAD and document is not None:
@@ -167,10 +179,15 @@ def interpret(url: str, call: Call, status: int, content_type: str, body: bytes)
         if status == HTTP_UNAVAILABLE:
             raise NotReady(f"node {url} is not ready: {_checks_text(document) or detail}")
         raise ApiProblem(status, problem_code, detail, str(document.get("request_id", "")))
-    raise Unreachable(
+    what = (
         f"{url} answered {call.method} {call.path} with HTTP {status} and "
-        f"{kind or 'no content type'}, as no node does; check the URL and any proxy between"
+        f"{kind or 'no content type'}, as no node does"
     )
+    advice = "check the URL and any proxy between"
+    if status < HTTP_SERVER_ERROR:
+        raise Unreachable(f"{what}; {advice}")
+    # A proxy answers so (502, 504) when it lost the node, perhaps after passing the bytes on.
+    raise _unanswered(call, what, advice)
 
 
 def submit_answer(document: Json) -> SubmitAnswer:
@@ -179,7 +196,7 @@ def submit_answer(document: Json) -> SubmitAnswer:
 
 
 def unreachable(url: str, reason: object) -> Unreachable:
-    """Return the error for a connection that failed."""
+    """Return the error for a connection that could not be made: nothing was sent."""
     return Unreachable(
         f"node {url} cannot be reached ({reason}); is it running? start one with `mbi dev`, "
         "or name another with --node URL"
@@ -187,13 +204,23 @@ def unreachable(url: str, reason: object) -> Unreachable:
 
 
 def timed_out(url: str, call: Call, seconds: float) -> Unreachable | OutcomeUnknown:
-    """Return the error for an answer that is late: a submission may still take effect."""
+    """Return the error for an answer that is late."""
     what = f"node {url} did not answer {call.method} {call.path} within {seconds:g} s"
-    if call.method == "POST":
-        return OutcomeUnknown(
-            f"{what}; the outcome is unknown, sending the same bytes again is safe"
-        )
-    return Unreachable(f"{what}; try again or raise --timeout")
+    return _unanswered(call, what, "try again or raise --timeout")
+
+
+def broken_off(url: str, call: Call, reason: object) -> Unreachable | OutcomeUnknown:
+    """Return the error for a connection that was made and failed before the answer was complete."""
+    what = f"node {url} broke off before it answered {call.method} {call.path} ({reason})"
+    return _unanswered(call, what, "is it running? try again")
+
+
+def lost_sight(transaction_id: str, reason: Unreachable) -> OutcomeUnknown:
+    """Return the error for a submitted transaction whose node can no longer be asked."""
+    return OutcomeUnknown(
+        f"transaction {transaction_id} was submitted and its outcome is unknown: {reason}; "
+        f"ask again with: mbi tx wait {transaction_id}"
+    )
 
 
 class EventParser:
@@ -228,11 +255,21 @@ def page_items(page: Json) -> Iterator[Json]:
     yield from page["items"]
 
 
-def _decode(url: str, kind: str, body: bytes) -> Any:
+def _unanswered(call: Call, what: str, advice: str) -> Unreachable | OutcomeUnknown:
+    """Return the error for a call without a usable answer: a submission may still take effect."""
+    if call.is_submission:
+        return OutcomeUnknown(
+            f"{what}; the outcome is unknown, sending the same bytes again is safe"
+        )
+    return Unreachable(f"{what}; {advice}")
+
+
+def _decode(url: str, call: Call, kind: str, body: bytes) -> Any:
     try:
         return msgspec.msgpack.decode(body) if kind == MSGPACK else msgspec.json.decode(body)
     except msgspec.DecodeError as error:
-        raise Unreachable(f"{url} sent an answer that cannot be decoded: {error}") from error
+        what = f"{url} sent an answer that cannot be decoded: {error}"
+        raise _unanswered(call, what, "try again") from error
 
 
 def _checks_text(document: Json) -> str:

@@ -28,7 +28,7 @@ from mbi.calls import (
     Json,
     SubmitAnswer,
 )
-from mbi.errors import ApiProblem, OutcomeUnknown
+from mbi.errors import ApiProblem, OutcomeUnknown, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
@@ -61,8 +61,10 @@ class AsyncClient:
                 return await self._exchange(call)
         except TimeoutError as error:
             raise calls.timed_out(self.url, call, patience) from error
+        except aiohttp.ClientConnectorError as error:
+            raise calls.unreachable(self.url, error) from error
         except aiohttp.ClientError as error:
-            raise calls.unreachable(self.url, error or type(error).__name__) from error
+            raise calls.broken_off(self.url, call, error or type(error).__name__) from error
 
     async def get(self, path: str, **query: str | int | None) -> Any:
         """Return the answer to any GET route."""
@@ -126,14 +128,17 @@ class AsyncClient:
     async def submit_and_wait(self, wire: bytes, timeout: float) -> SubmitAnswer:
         """Post a signed transaction and wait until it is final in any way.
 
-        Raises :class:`OutcomeUnknown` when the time is over; the node itself waits for
-        :data:`SERVER_WAIT_S` at most, so longer waits go on by asking.
+        Raises :class:`OutcomeUnknown` when the time is over or the node is lost; the node itself
+        waits for :data:`SERVER_WAIT_S` at most, so longer waits go on by asking.
         """
         started = time.monotonic()
         answer = await self.submit(wire, min(timeout, SERVER_WAIT_S))
         if answer.status in FINAL_STATES:
             return answer
-        return await self.wait_final(answer.id, timeout, since=started)
+        try:
+            return await self.wait_final(answer.id, timeout, since=started)
+        except Unreachable as error:
+            raise calls.lost_sight(answer.id, error) from error
 
     async def submit_batch(self, wires: Sequence[bytes]) -> list[SubmitAnswer]:
         """Post several signed transactions; one answer for each, in order."""

@@ -4,7 +4,7 @@
     ├── UsageError           2  the call or the configuration is wrong
     │   └── KeyFileError        a key file cannot be used: see mbi.keyfiles
     ├── Unreachable          3  no answer from the node, or it is not ready
-    ├── OutcomeUnknown       4  the time ran out before the answer was known
+    ├── OutcomeUnknown       4  no answer, or none in time: what was sent may take effect
     ├── IntegrityViolation   5  what a node says contradicts proofs or other nodes
     └── OperationFailed      1  the node or the ledger refused
         ├── ApiProblem          a problem document of the HTTP API (RFC 9457)
@@ -56,7 +56,7 @@ class Unreachable(MbiError):
 
 
 class OutcomeUnknown(MbiError):
-    """The time ran out; what was asked for may still happen."""
+    """No answer came, or none in time; what was asked for may still happen."""
 
     code = "outcome_unknown"
     permanent = False

@@ -26,7 +26,7 @@ from mbi.calls import (
     Json,
     SubmitAnswer,
 )
-from mbi.errors import ApiProblem, OutcomeUnknown
+from mbi.errors import ApiProblem, OutcomeUnknown, Unreachable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -47,7 +47,7 @@ class Client:
         except TimeoutError as error:
             raise calls.timed_out(self.url, call, self._timeout + call.patience_s) from error
         except (http.client.HTTPException, OSError) as error:
-            raise calls.unreachable(self.url, error) from error
+            raise calls.broken_off(self.url, call, error) from error
         finally:
             connection.close()
         kind = answer.getheader("Content-Type") or ""
@@ -114,14 +114,17 @@ class Client:
     def submit_and_wait(self, wire: bytes, timeout: float) -> SubmitAnswer:
         """Post a signed transaction and wait until it is final in any way.
 
-        Raises :class:`OutcomeUnknown` when the time is over; the node itself waits for
-        :data:`SERVER_WAIT_S` at most, so longer waits go on by asking.
+        Raises :class:`OutcomeUnknown` when the time is over or the node is lost; the node itself
+        waits for :data:`SERVER_WAIT_S` at most, so longer waits go on by asking.
         """
         started = time.monotonic()
         answer = self.submit(wire, min(timeout, SERVER_WAIT_S))
         if answer.status in FINAL_STATES:
             return answer
-        return self.wait_final(answer.id, timeout, since=started)
+        try:
+            return self.wait_final(answer.id, timeout, since=started)
+        except Unreachable as error:
+            raise calls.lost_sight(answer.id, error) from error
 
     def submit_batch(self, wires: Sequence[bytes]) -> Sequence[SubmitAnswer]:
         """Post several signed transactions; one answer for each, in order."""
@@ -195,7 +198,10 @@ class Client:
         )
         patience = self._timeout + call.patience_s
         connection = kind(parts.hostname or "", parts.port, timeout=patience)
+        is_connected = False
         try:
+            connection.connect()
+            is_connected = True
             connection.request(
                 call.method, parts.path + call.target, call.body or None, call.headers
             )
@@ -205,4 +211,6 @@ class Client:
             raise calls.timed_out(self.url, call, patience) from error
         except (http.client.HTTPException, OSError) as error:
             connection.close()
+            if is_connected:
+                raise calls.broken_off(self.url, call, error) from error
             raise calls.unreachable(self.url, error) from error

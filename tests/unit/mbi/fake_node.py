@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 
 CHAIN_ID = "11" * 32
 
@@ -41,6 +42,8 @@ class FakeNode:
     )
     """Answer to a dry run."""
     simulated: list[bytes] = field(default_factory=list)
+    cuts: dict[str, bytes] = field(default_factory=dict)
+    """Paths whose requests arrive, and what of the answer is sent before the connection breaks."""
 
 
 def problem(status: int, code: str, detail: str, **extra: Any) -> web.Response:
@@ -51,12 +54,31 @@ def problem(status: int, code: str, detail: str, **extra: Any) -> web.Response:
 
 def make_app(node: FakeNode) -> web.Application:
     """Return the application."""
-    app = web.Application()
+    app = web.Application(middlewares=[_cutting(node)])
     _add_queries(app, node)
     _add_transactions(app, node)
     _add_oddities(app)
     _add_documents(app, node)
     return app
+
+
+def _cutting(node: FakeNode) -> Middleware:
+    @web.middleware
+    async def cut(request: web.Request, handler: Handler) -> web.StreamResponse:
+        begin = node.cuts.get(request.path)
+        if begin is None:
+            return await handler(request)
+        await request.read()
+        headers = {"Content-Length": "1000", "Content-Type": "application/json"}
+        response = web.StreamResponse(headers=headers)
+        if begin:
+            await response.prepare(request)
+            await response.write(begin)
+        assert request.transport is not None
+        request.transport.close()
+        return response
+
+    return cut
 
 
 def _add_queries(app: web.Application, node: FakeNode) -> None:

@@ -147,6 +147,52 @@ def test_a_late_answer_to_a_submission_leaves_the_outcome_unknown() -> None:
     assert "sending the same bytes again is safe" in str(late)
 
 
+@pytest.mark.parametrize("begin", [b"", b'{"id":'])
+@pytest.mark.parametrize("method", ["submit", "submit_batch"])
+def test_a_connection_that_breaks_after_sending_leaves_the_outcome_unknown(
+    client: Both, node: FakeNode, method: str, begin: bytes
+) -> None:
+    """A submission may have arrived although its answer did not: it is no unreachable node."""
+    node.cuts = {"/v1/transactions": begin, "/v1/transactions/batch": begin}
+    with pytest.raises(OutcomeUnknown, match="sending the same bytes again is safe"):
+        client(method, [b"x"] if method == "submit_batch" else b"x")
+
+
+def test_a_proxy_that_lost_the_node_leaves_the_outcome_unknown() -> None:
+    call = calls.submit(b"x", None)
+    with pytest.raises(OutcomeUnknown, match=r"HTTP 502.*sending the same bytes again is safe"):
+        calls.interpret("http://n", call, 502, "text/html", b"<html>")
+    with pytest.raises(Unreachable, match="as no node does"):
+        calls.interpret("http://n", call, 404, "text/html", b"<html>")
+
+
+def test_losing_the_node_after_submission_leaves_the_outcome_unknown(
+    client: Both, node: FakeNode
+) -> None:
+    node.cuts = {f"/v1/transactions/{'ab' * 32}": b""}
+    with pytest.raises(OutcomeUnknown, match=f"mbi tx wait {'ab' * 32}"):
+        client("submit_and_wait", b"x", 5.0)
+
+
+@pytest.mark.parametrize(("method", "arguments"), [("status", ()), ("simulate", (b"x",))])
+def test_a_connection_that_breaks_under_a_question_is_an_unreachable_node(
+    client: Both, node: FakeNode, method: str, arguments: tuple[bytes, ...]
+) -> None:
+    """A question changes nothing, a dry run neither: there is no outcome to be unknown."""
+    node.cuts = {"/v1/status": b"", "/v1/transactions/simulate": b""}
+    with pytest.raises(Unreachable, match="broke off"):
+        client(method, *arguments)
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_a_submission_that_was_never_sent_has_no_unknown_outcome(kind: str) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        with pytest.raises(Unreachable, match=r"cannot be reached.*mbi dev"):
+            Both(kind, url, 2.0)("submit", b"x")
+
+
 @pytest.mark.parametrize(
     ("text", "url"),
     [
