@@ -355,7 +355,10 @@ def _set_change(client: Client, epoch: Epoch) -> SetChange:
 
 def certificate_of(shown: Json, validators: int) -> Certificate:
     """Return the certificate that the API shows; raises KeyError or ValueError if it is none."""
-    mask = sum(1 << int(signer["index"]) for signer in shown["signers"])
+    indices = [int(signer["index"]) for signer in shown["signers"]]
+    if not all(0 <= index < validators for index in indices):
+        raise ValueError(f"expected signers from 0 to {validators - 1}, got {indices}")
+    mask = sum(1 << index for index in indices)
     return Certificate(
         kind=VoteKind[str(shown["kind"]).upper()],
         era=Era(int(shown["era"])),

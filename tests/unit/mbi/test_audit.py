@@ -18,6 +18,7 @@ from ledger.genesis import genesis_json
 from ledger.records import account_key, organisation_key
 from ledger.transaction import decode_transaction
 from mbi import cli
+from mbi.sync_client import Client
 from node.api.context import Context
 from node.api.limits import Limits
 from node.api.server import ApiServer
@@ -196,6 +197,31 @@ class TestFollowing:
         assert code == 5
         words = ("audit", "checkpoints", "--node", served.url, "--genesis", str(served.genesis))
         assert mbi(*words)[0] == 5
+
+    @pytest.mark.parametrize(
+        ("field", "value"), [("index", 8), ("index", 10**12), ("index", -1), ("view", 2**70)]
+    )
+    def test_numbers_that_no_certificate_holds_are_noticed(
+        self,
+        mbi: Mbi,
+        served: Served,
+        monkeypatch: pytest.MonkeyPatch,
+        field: str,
+        value: int,
+    ) -> None:
+        """What a hostile node shows ends the audit with a verdict, never with a broken auditor."""
+        asked = Client.get
+
+        def lying(client: Client, path: str, **query: Any) -> Any:
+            answer = asked(client, path, **query)
+            if path.endswith("/certificate"):
+                shown = answer["certificate"]
+                (shown if field in shown else shown["signers"][0])[field] = value
+            return answer
+
+        monkeypatch.setattr(Client, "get", lying)
+        code, document = mbi("audit", "verify", served.url, "--genesis", str(served.genesis))
+        assert (code, document["error"]["code"]) == (5, "integrity_violation")
 
 
 @pytest.mark.parametrize(
