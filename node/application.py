@@ -26,6 +26,7 @@ from ledger.state import State
 from ledger.transaction import DecodedTransaction
 from ledger.types import DIGEST_BYTES, ZERO_DIGEST, Digest, Height, TimeMs, View
 from node.block_pool import BlockPool, PoolBlock, PoolFull
+from node.costs import Costs
 from node.epochs import Epochs, check_members, decode_members
 from node.mempool import Mempool
 from node.pacing import BlockPacer
@@ -71,6 +72,7 @@ class Application:
         executed_height: Callable[[], Height],
         source: BodySource,
         now_ms: Callable[[], TimeMs],
+        costs: Costs,
     ) -> None:
         """Take ``used`` for the executed blocks and ``pool`` for those above them."""
         self.pacer = BlockPacer(state.parameters.block_transactions_max)
@@ -84,6 +86,7 @@ class Application:
         self._executed_height = executed_height
         self._source = source
         self._now_ms = now_ms
+        self._costs = costs
 
     # ------------------------------------------------------------------ building
 

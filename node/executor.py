@@ -24,6 +24,7 @@ from ledger.state import State
 from ledger.transition import BlockExecution, BlockOutcome
 from ledger.votes import Round
 from node.block_pool import PoolBlock
+from node.costs import Costs
 from node.recovery import start_for
 from node.writer import Writer
 from storage.chain_store import ChainStore
@@ -53,6 +54,8 @@ class Executor:
         state: State,
         writer: Writer,
         plans: Sequence[RecoveryPlan] = (),
+        *,
+        costs: Costs,
     ) -> None:
         """``state`` is that of the head of ``chain``; ``plans`` open its eras."""
         self.state = state
@@ -64,6 +67,7 @@ class Executor:
         self._store = store
         self._writer = writer
         self._plans = plans
+        self._costs = costs
         self._queue: deque[tuple[PoolBlock, Certificate | None]] = deque()
         self._wake = asyncio.Event()
 

@@ -30,6 +30,7 @@ from ledger.transaction import DecodedTransaction, wire_hash
 from ledger.types import ZERO_DIGEST, Digest, Era, Height
 from ledger.votes import VoteKind
 from node.block_pool import BlockPool, PoolBlock, PoolFull
+from node.costs import Costs
 from node.epochs import check_members
 from node.intake import Intake
 from p2p.errors import RequestError
@@ -106,6 +107,7 @@ class Fetcher:
         verify_certificate: Callable[[Certificate], None],
         penalise: Callable[[PeerId, str], None],
         era: Callable[[], Era],
+        costs: Costs,
     ) -> None:
         """``post`` hands results to consensus; ``wait_executed(h)`` waits for a height above h."""
         self._era = era
@@ -118,6 +120,7 @@ class Fetcher:
         self._wait_executed = wait_executed
         self._verify_certificate = verify_certificate
         self._penalise = penalise
+        self._costs = costs
         self._boundary = Height(0)
         """Latest boundary block that was fetched."""
 

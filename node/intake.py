@@ -24,6 +24,7 @@ from ledger.transaction import DecodedTransaction, decode_transaction, wire_hash
 from ledger.transition import admission_error
 from ledger.types import Digest, Height, TimeMs
 from node.api.ports import SubmitResult
+from node.costs import Costs
 from node.errors import SubmissionRefused
 from node.mempool import Dropped, Mempool
 from node.verifier import SignatureItem, Verifier
@@ -78,6 +79,7 @@ class Intake:
         publish: Publish,
         on_admitted: Callable[[], None],
         penalise: Callable[[PeerId, str], None],
+        costs: Costs,
     ) -> None:
         """``on_admitted`` is called once for each group that brought something new."""
         self.refused: Counter[str] = Counter()
@@ -91,6 +93,7 @@ class Intake:
         self._publish = publish
         self._on_admitted = on_admitted
         self._penalise = penalise
+        self._costs = costs
         self._gossip: OrderedDict[Digest, tuple[PeerId, bytes]] = OrderedDict()
         self._wasted: Counter[PeerId] = Counter()
         self._submitting = 0

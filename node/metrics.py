@@ -225,8 +225,13 @@ class NodeMetrics:
         make = _Family(registry, "node")
         self.signatures_verified = make.total("signatures_verified", "Signatures checked")
         self.verification_seconds = make.total(
-            "verification_seconds", "Time the verifier thread spent on signatures"
+            "verification_seconds", "Processor time the verifier thread spent on signatures"
         )
+        self.stage_cpu_seconds = make.counter(
+            "stage_cpu_seconds", "Processor time of the stages of the work", "stage"
+        )
+        """Label: the stages of ``node.costs``. What no stage covers is in the process's own
+        counter, ``mbi_process_cpu_seconds_total``."""
         self.execution_seconds = make.total(
             "execution_seconds", "Time on the event loop to execute blocks and fill their batches"
         )

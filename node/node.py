@@ -54,6 +54,7 @@ from node.application import Application, carries_its_payload
 from node.block_pool import BLOCKS_MAX, BlockPool, PoolBlock
 from node.clock import now_ms
 from node.config import PeerEntry
+from node.costs import Costs
 from node.driver import Driver, Tasks
 from node.epochs import Epochs
 from node.errors import EraComplete, FatalError
@@ -106,8 +107,10 @@ class Node:
         self.metrics = metrics
         self.epochs = Epochs(home.chain, home.schedules, home.state, home.plans)
         self.halted: str | None = None
-        self.verifier = Verifier()
-        self.writer = Writer(home.store, metrics.node.storage_write_seconds.observe)
+        self.costs = Costs()
+        self.verifier = Verifier(costs=self.costs)
+        observe_write = metrics.node.storage_write_seconds.observe
+        self.writer = Writer(home.store, observe_write, costs=self.costs)
         self.mempool = Mempool(self._weights())
         self._agenda = home.state.record(AGENDA_KEY)
         self.pool = BlockPool(lambda digest, height: self.driver.engine.needs(digest, height))
@@ -129,6 +132,7 @@ class Node:
             publish=self._publish,
             on_admitted=self._work_changed,
             penalise=self._penalise,
+            costs=self.costs,
         )
         self.fetcher = Fetcher(
             chain_id,
@@ -141,6 +145,7 @@ class Node:
             verify_certificate=self._verify_certificate,
             penalise=self._penalise,
             era=lambda: self.epochs.present.era,
+            costs=self.costs,
         )
         self.application = Application(
             chain_id,
@@ -153,6 +158,7 @@ class Node:
             executed_height=lambda: self.progress.height,
             source=self.fetcher,
             now_ms=now_ms,
+            costs=self.costs,
         )
         self.server = Server(self.pool, self.chain)
         self.evidence = self._make_evidence_desk()
@@ -167,7 +173,7 @@ class Node:
     def _make_executor(self) -> Executor:
         home = self.home
         parts = (home.chain, home.votes, home.schedules, home.store, home.state)
-        return Executor(*parts, self.writer, home.plans)
+        return Executor(*parts, self.writer, home.plans, costs=self.costs)
 
     def _make_evidence_desk(self) -> EvidenceDesk:
         home = self.home

@@ -15,6 +15,7 @@ from ledger.transition import BlockOutcome
 from ledger.validators import Chamber, ValidatorSet, mask_of
 from node.block_pool import PoolBlock
 from node.clock import now_ms
+from node.costs import STAGES
 from node.home import DATA
 from node.metrics import Metrics
 from p2p.peers import PeerInfo
@@ -68,8 +69,12 @@ class Telemetry:
             metrics.mempool.rejected.labels(code).inc(self._growth(("rejected", code), total))
         self._refresh_p2p()
         metrics.node.signatures_verified.advance_to(node.verifier.signatures_total)
-        metrics.node.verification_seconds.advance_to(node.verifier.seconds_total)
+        seconds = node.costs.seconds
+        metrics.node.verification_seconds.advance_to(seconds["signature"])
         metrics.node.execution_seconds.advance_to(node.executor.seconds_total)
+        for stage in STAGES:
+            growth = self._growth(("stage", stage), seconds[stage])
+            metrics.node.stage_cpu_seconds.labels(stage).inc(growth)
         metrics.node.storage_writes.advance_to(node.writer.writes_total)
         metrics.node.clock_timestamp_seconds.set(now_ms() / 1000)
         metrics.node.disk_free_bytes.set(shutil.disk_usage(node.home.config.home / DATA).free)

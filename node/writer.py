@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from node.costs import Costs
 from node.errors import FatalError
 from storage.errors import StorageError
 from storage.kv import Batch, KeyValueStore
@@ -19,8 +20,11 @@ from storage.kv import Batch, KeyValueStore
 class Writer:
     """The only place that writes to an open database."""
 
-    def __init__(self, store: KeyValueStore, observe: Callable[[float], None]) -> None:
+    def __init__(
+        self, store: KeyValueStore, observe: Callable[[float], None], *, costs: Costs
+    ) -> None:
         """Prepare; the thread starts with the first write. ``observe`` gets seconds per write."""
+        self._costs = costs
         self._store = store
         self._observe = observe
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
@@ -38,11 +42,18 @@ class Writer:
         loop = asyncio.get_running_loop()
         started = time.perf_counter()
         try:
-            await loop.run_in_executor(self._thread, lambda: self._store.write(batch, sync=sync))
+            seconds = await loop.run_in_executor(self._thread, self._timed, batch, sync)
         except StorageError as error:
             raise FatalError(f"storage write failed: {error}", cause=error.code) from error
         self._observe(time.perf_counter() - started)
+        self._costs.add("write", seconds)
 
     def close(self) -> None:
         """Finish queued writes and stop the thread."""
         self._thread.shutdown(wait=True)
+
+    def _timed(self, batch: Batch, sync: bool) -> float:
+        """Write, and return the processor time of this thread that it took."""
+        started = time.thread_time()
+        self._store.write(batch, sync=sync)
+        return time.thread_time() - started

@@ -23,6 +23,7 @@ from ledger.types import Digest, Height, TimeMs
 from ledger.votes import Round
 from node.application import Application
 from node.block_pool import BlockPool, PoolBlock
+from node.costs import Costs
 from node.epochs import Epochs
 from node.errors import SubmissionRefused
 from node.mempool import Mempool
@@ -126,6 +127,7 @@ class Ledger:
             executed_height=lambda: self.durable_height,
             source=_Source(),
             now_ms=now_ms,
+            costs=Costs(),
         )
 
     def restore(self, nonce: bytes) -> Restored:

@@ -29,6 +29,7 @@ from node.application import (
     is_payload_of,
 )
 from node.block_pool import BlockPool, PoolBlock
+from node.costs import Costs
 from node.epochs import Epochs, PresentEpoch
 from node.mempool import Mempool
 from tests.unit.ledger.builders import GENESIS_TIME_MS, MYR, Chain, address, make_genesis
@@ -90,6 +91,7 @@ class Bench:
             executed_height=lambda: self.executed,
             source=self,
             now_ms=lambda: TimeMs(self.now_ms),
+            costs=Costs(),
         )
 
     def roots_at(self, height: Height) -> tuple[Digest, Digest] | None:

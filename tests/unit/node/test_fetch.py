@@ -21,6 +21,7 @@ from ledger.encoding import StrictDecoder, encode
 from ledger.types import Digest, Epoch, Era, Height, TimeMs
 from node import fetch as module
 from node.block_pool import BlockPool
+from node.costs import Costs
 from node.fetch import Fetcher
 from node.intake import Intake, Lookup
 from node.mempool import Mempool
@@ -50,7 +51,7 @@ class Setting:
     posted: list[Input] = field(default_factory=list)
     penalties: list[tuple[PeerId, str]] = field(default_factory=list)
     pool: BlockPool = field(default_factory=BlockPool)
-    verifier: Verifier = field(default_factory=Verifier)
+    verifier: Verifier = field(default_factory=lambda: Verifier(costs=Costs()))
     height: int = 0
     epoch: int = 0
     waited_above: list[int] = field(default_factory=list)
@@ -68,6 +69,7 @@ class Setting:
             publish=lambda *_: None,
             on_admitted=lambda: None,
             penalise=lambda *_: None,
+            costs=Costs(),
         )
         self.fetcher = Fetcher(
             chain_id,
@@ -82,6 +84,7 @@ class Setting:
             ),
             penalise=lambda peer, reason: self.penalties.append((peer, reason)),
             era=lambda: Era(0),
+            costs=Costs(),
         )
         self.peers[HONEST] = Server(BlockPool(), self.source.chain).answer
 

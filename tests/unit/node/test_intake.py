@@ -17,6 +17,7 @@ from ledger.transaction import wire_hash
 from ledger.types import Amount, Digest, Height, TimeMs
 from node import intake as module
 from node.api.ports import SubmitResult
+from node.costs import Costs
 from node.intake import Intake, Lookup
 from node.mempool import Mempool
 from node.verifier import SignatureItem, Verifier
@@ -32,7 +33,7 @@ class Desk:
 
     chain: Chain = field(default_factory=Chain)
     mempool: Mempool = field(default_factory=lambda: Mempool({}))
-    verifier: Verifier = field(default_factory=Verifier)
+    verifier: Verifier = field(default_factory=lambda: Verifier(costs=Costs()))
     used: UsedNonces = field(default_factory=UsedNonces)
     heights: dict[Digest, Height] = field(default_factory=dict)
     published: list[tuple[list[bytes], PeerId | None]] = field(default_factory=list)
@@ -54,6 +55,7 @@ class Desk:
             publish=lambda wires, source: self.published.append((list(wires), source)),
             on_admitted=on_admitted,
             penalise=lambda _, reason: self.penalties.append(reason),
+            costs=Costs(),
         )
 
     def wire(self, sender: str = "alice", *, nonce: int | None = None) -> bytes:
