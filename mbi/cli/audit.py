@@ -32,7 +32,7 @@ from ledger.records import RECORD_TYPES
 from ledger.types import Digest, Epoch, Era, Height, View
 from ledger.votes import Value, VoteKind
 from mbi.calls import SERVER_WAIT_S, Json, get
-from mbi.cli.base import MbiGroup, Session, any_path, pass_session
+from mbi.cli.base import MbiGroup, Session, any_path, pass_session, read_file
 from mbi.errors import IntegrityViolation, OperationFailed, UsageError
 from mbi.sync_client import Client
 from mbi.verify import ChainVerifier, Roots
@@ -146,7 +146,7 @@ def check(session: Session, file: Path, genesis: Path, checkpoints: tuple[str, .
     Example:
       mbi audit check payment.proof --genesis genesis.json
     """
-    data = _read(file, PROOF_BYTES_MAX)
+    data = read_file(file, PROOF_BYTES_MAX)
     client = _light_client(_genesis_file(genesis), _parse_checkpoints(checkpoints))
     try:
         proven = check_proof(data, client)
@@ -308,16 +308,7 @@ def _genesis(client: Client, path: Path | None) -> Genesis:
 
 
 def _genesis_file(path: Path) -> Genesis:
-    return parse_genesis(_read(path, None))
-
-
-def _read(path: Path, bytes_max: int | None) -> bytes:
-    """Read a file, one byte more than its limit at most."""
-    try:
-        with path.open("rb") as file:
-            return file.read() if bytes_max is None else file.read(bytes_max + 1)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    return parse_genesis(read_file(path))
 
 
 def _verify_block(verifier: ChainVerifier, client: Client, height: Height) -> None:

@@ -19,6 +19,7 @@ import click
 
 from mbi.calls import parse_node_url
 from mbi.cli.output import Output
+from mbi.errors import UsageError
 from mbi.settings import Settings, load_settings, parse_timeout
 from mbi.sync_client import Client
 
@@ -188,6 +189,19 @@ def existing_directory() -> click.Path:
 def any_path() -> click.Path:
     """Return the parameter type of a path that may not exist yet."""
     return click.Path(path_type=Path)
+
+
+def read_file(path: Path, bytes_max: int | None = None) -> bytes:
+    """Return a file's content: one byte more than ``bytes_max`` at most, so that excess shows.
+
+    Raises:
+        UsageError: it cannot be read; says why.
+    """
+    try:
+        with path.open("rb") as file:
+            return file.read() if bytes_max is None else file.read(bytes_max + 1)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _set_node(context: click.Context, _: click.Parameter, value: str | None) -> None:

@@ -22,7 +22,7 @@ from ledger.genesis import (
 from ledger.json import to_json
 from ledger.types import PUBLIC_KEY_BYTES, PublicKey
 from ledger.validators import Chamber
-from mbi.cli.base import MbiGroup, Session, any_path, pass_session
+from mbi.cli.base import MbiGroup, Session, any_path, pass_session, read_file
 from mbi.errors import UsageError
 from mbi.localnet.genesis import genesis_hash
 from mbi.localnet.topology import advice, quorum_text
@@ -125,10 +125,7 @@ def print_hash(session: Session, file: Path) -> None:
 
 
 def _load(path: Path) -> Genesis:
-    try:
-        return parse_genesis(path.read_bytes())
-    except OSError as error:
-        raise UsageError(f"genesis {path} cannot be read: {error.strerror}") from error
+    return parse_genesis(read_file(path))
 
 
 def _show(session: Session, made: Genesis) -> None:

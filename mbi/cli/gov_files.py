@@ -14,7 +14,7 @@ from ledger.errors import LedgerError
 from ledger.json import from_json, load_json
 from ledger.types import PublicKey
 from ledger.validators import Validator
-from mbi.cli.base import Options, Session
+from mbi.cli.base import Options, Session, read_file
 from mbi.cli.node import node_key
 from mbi.errors import UsageError
 from mbi.keyfiles import read_key, read_passphrase_file
@@ -93,10 +93,9 @@ def read_home(path: Path, passphrase_file: Path | None) -> Home:
 
 def validator_of(file: Path) -> Validator:
     """Return the validator that a file of ``mbi gov validator`` describes."""
+    content = read_file(file, FILE_BYTES_MAX)
     try:
-        return structure_of(Validator, load_json(file.read_bytes(), FILE_BYTES_MAX), str(file))
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+        return structure_of(Validator, load_json(content, FILE_BYTES_MAX), str(file))
     except LedgerError as error:
         raise UsageError(f"{file}: {error}") from error
 

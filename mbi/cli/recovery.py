@@ -18,10 +18,11 @@ from ledger.genesis import Genesis, parse_genesis
 from ledger.json import from_json, load_json
 from ledger.types import Digest
 from ledger.validators import Validator, ValidatorSet
-from mbi.cli.base import MbiGroup, Session, any_path, existing_directory, pass_session
+from mbi.cli.base import MbiGroup, Session, any_path, existing_directory, pass_session, read_file
 from mbi.errors import IntegrityViolation, OperationFailed, UsageError
 from mbi.keyfiles import read_key, read_passphrase_file
 from mbi.recovery import (
+    FILE_BYTES_MAX,
     PlanFile,
     assess,
     check_before_signing,
@@ -111,7 +112,7 @@ def plan(
     if (validators is None) == (not removed and not added):
         raise UsageError("give either --validators FILE, or --remove NAME and --add FILE")
     trusted = _genesis(genesis)
-    files = [parse_report(_read(path), str(path)) for path in reports]
+    files = [parse_report(read_file(path, FILE_BYTES_MAX), str(path)) for path in reports]
     try:
         situation = assess(trusted, files)
     except ConsensusError as error:
@@ -150,7 +151,7 @@ def sign(
     Everything in the plan but the council's signatures is checked first.
     """
     trusted = _genesis(genesis)
-    made = parse_plan(_read(file), str(file))
+    made = parse_plan(read_file(file, FILE_BYTES_MAX), str(file))
     passphrase = None if passphrase_file is None else read_passphrase_file(passphrase_file)
     signer = SigningKey.from_seed(read_key(key, passphrase))
     council = () if trusted.council is None else trusted.council.members
@@ -175,7 +176,7 @@ def sign(
 def check(session: Session, file: Path, genesis: Path) -> None:
     """Check a plan offline, with nothing but the genesis file; exit code 5 if it does not hold."""
     trusted = _genesis(genesis)
-    made = parse_plan(_read(file), str(file))
+    made = parse_plan(read_file(file, FILE_BYTES_MAX), str(file))
     try:
         check_plan_file(made, trusted)
     except (ConsensusError, LedgerError) as error:
@@ -230,21 +231,14 @@ def _facts(made: PlanFile) -> dict[str, Any]:
 
 
 def _genesis(path: Path) -> Genesis:
-    return parse_genesis(_read(path))
+    return parse_genesis(read_file(path))
 
 
 def _validators(path: Path) -> list[Validator]:
     """Return the validators in a file: one object, or a list of them."""
-    document = load_json(_read(path), VALIDATORS_BYTES_MAX)
+    document = load_json(read_file(path, VALIDATORS_BYTES_MAX), VALIDATORS_BYTES_MAX)
     items = document if isinstance(document, list) else [document]
     return [from_json(Validator, item, str(path)) for item in items]
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def _write(path: Path, made: PlanFile) -> None:

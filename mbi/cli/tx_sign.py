@@ -14,7 +14,7 @@ from ledger.json import operation_to_json
 from ledger.operations import SPEC_BY_NAME
 from ledger.types import DIGEST_BYTES, Digest
 from mbi.calls import Json, SubmitAnswer
-from mbi.cli.base import MbiCommand, Session, any_path, pass_session
+from mbi.cli.base import MbiCommand, Session, any_path, pass_session, read_file
 from mbi.cli.secret_input import keys_option, open_store
 from mbi.drafts import FILE_BYTES_MAX, Draft, field_kind, field_types, operation_fields, parse_file
 from mbi.errors import MbiError, OperationFailed, UsageError
@@ -68,13 +68,10 @@ def read_input(file: str) -> bytes:
     """Return the content of a file, of stdin for "-", or the argument itself if it is hex."""
     if file != "-" and len(file) > DIGEST_BYTES and not set(file) - _HEX_DIGITS:
         return json.dumps({"tx": file}).encode()
-    try:
-        content = sys.stdin.buffer.read(FILE_BYTES_MAX + 1) if file == "-" else b""
-        if file != "-":
-            with Path(file).open("rb") as source:
-                content = source.read(FILE_BYTES_MAX + 1)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    if file == "-":
+        content = sys.stdin.buffer.read(FILE_BYTES_MAX + 1)
+    else:
+        content = read_file(Path(file), FILE_BYTES_MAX)
     if len(content) > FILE_BYTES_MAX:
         raise UsageError(f"{file} is longer than {FILE_BYTES_MAX} bytes: no transaction is")
     return content
