@@ -19,6 +19,7 @@ from ledger.json import from_json, load_json
 from ledger.types import Digest
 from ledger.validators import Validator, ValidatorSet
 from mbi.cli.base import MbiGroup, Session, any_path, existing_directory, pass_session, read_file
+from mbi.cli.gov_files import validator_of
 from mbi.errors import IntegrityViolation, OperationFailed, UsageError
 from mbi.keyfiles import read_key, read_passphrase_file
 from mbi.recovery import (
@@ -118,7 +119,7 @@ def plan(
     except ConsensusError as error:
         raise IntegrityViolation(f"the reports do not hold: {error.code}: {error}") from error
     if validators is None:
-        joining = [_validators(path)[0] for path in added]
+        joining = [validator_of(path) for path in added]
         members = new_members(situation.members, removed, joining)
     else:
         members = ValidatorSet(_validators(validators))
@@ -235,10 +236,11 @@ def _genesis(path: Path) -> Genesis:
 
 
 def _validators(path: Path) -> list[Validator]:
-    """Return the validators in a file: one object, or a list of them."""
+    """Return the set in a file."""
     document = load_json(read_file(path, VALIDATORS_BYTES_MAX), VALIDATORS_BYTES_MAX)
-    items = document if isinstance(document, list) else [document]
-    return [from_json(Validator, item, str(path)) for item in items]
+    if not isinstance(document, list):
+        raise UsageError(f"{path}: expected a list of validators, each as `mbi gov validator` writes it")
+    return [from_json(Validator, item, str(path)) for item in document]
 
 
 def _write(path: Path, made: PlanFile) -> None:

@@ -41,6 +41,8 @@ def files(mbi: Runner) -> None:
         Path(f"{name}.json").write_bytes(report_json(file))
     Path("genesis.json").write_bytes(genesis_json(GENESIS))
     Path("com-8.json").write_text(json.dumps(to_json(validator("com-8"))))
+    Path("none.json").write_text("[]")
+    Path("two.json").write_text(json.dumps([to_json(validator(n)) for n in ("com-8", "com-9")]))
     for name in (*COUNCIL_KEYS, "stranger"):
         write_key(Path(f"{name}.pem"), sha256(f"test key council {name}".encode()), None)
 
@@ -75,6 +77,9 @@ def test_a_whole_set_can_be_given(mbi: Runner) -> None:
         (("--remove", "com-9"), 2, "there are: com-1"),
         ((*REMOVED, "--traitors", "1"), 1, "2 of 3 from the government"),
         (("--add", "gov-1.json"), 2, "gov-1.json"),
+        (("--add", "none.json"), 2, "none.json: $: expected an object"),
+        (("--add", "two.json"), 2, "two.json: $: expected an object"),
+        (("--validators", "com-8.json"), 2, "com-8.json: expected a list of validators"),
         ((*REMOVED, "--report", "missing.json"), 2, "cannot be read"),
         ((*REMOVED, "--report", "genesis.json"), 2, "is no mbi recovery report"),
     ],
