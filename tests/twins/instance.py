@@ -1,12 +1,13 @@
 """One running engine with the smallest driver: blocks at hand, timers, what it signed and decided.
 
-Of the engine only the public surface is used: start, step, effects. Two instances of one validator
-are its twins; each builds its own blocks.
+Of the engine the public surface is used: start, step, effects; but a twin is kept from noticing the
+other, and the enumeration sets the leaders. Two instances of one validator are its twins; each
+builds its own blocks.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any, Final, NamedTuple, cast, overload
@@ -263,9 +264,9 @@ class _Outputs:
             effects = self._instance.engine.step(now_ms, pending.pop(0))
             pending += self.carry_out(effects)
 
-    def carry_out(self, effects: list[Effect]) -> Iterator[EpochInput]:
+    def carry_out(self, effects: list[Effect]) -> list[EpochInput]:
         """Carry effects out; return the answers that come at once."""
-        return iter([answer for effect in effects if (answer := self._do(effect)) is not None])
+        return [answer for effect in effects if (answer := self._do(effect)) is not None]
 
     def _do(self, effect: Effect) -> EpochInput | None:
         one = self._instance

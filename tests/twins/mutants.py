@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 from consensus.guard import Guard
 from ledger.types import View
-from ledger.validators import ValidatorSet
 from ledger.votes import Value, VoteKind
+from tests.simulation.mutants.voting import guard_without_nullified, quorum_of_at_least_two_thirds
 from tests.twins.campaign import Player, Summary
 from tests.twins.scenarios import TURNS, Enumeration
 from tests.twins.world import Config
@@ -34,16 +34,6 @@ class Mutant:
         return Enumeration(self.turns)
 
 
-def _guard_without_nullified() -> AbstractContextManager[object]:
-    def permits(self: Guard, kind: VoteKind, view: View, value: Value) -> bool:
-        if not self.may_vote(view):
-            return False
-        mine = [vote for vote in self.votes(view) if vote.kind is not VoteKind.NULLIFY]
-        return kind is VoteKind.NULLIFY or all(vote.value == value for vote in mine)
-
-    return patch.object(Guard, "permits", permits)
-
-
 def _several_values_in_a_view() -> AbstractContextManager[object]:
     def permits(self: Guard, kind: VoteKind, view: View, value: Value) -> bool:
         made = {vote.kind for vote in self.votes(view)}
@@ -53,21 +43,12 @@ def _several_values_in_a_view() -> AbstractContextManager[object]:
     return patch.object(Guard, "permits", permits)
 
 
-def _quorum_of_two_thirds() -> AbstractContextManager[object]:
-    def has_quorum(self: ValidatorSet, mask: int) -> bool:
-        return 3 * mask.bit_count() >= 2 * self.size and all(
-            2 * (mask & chamber).bit_count() >= chamber.bit_count() for chamber in self._chambers
-        )
-
-    return patch.object(ValidatorSet, "has_quorum", has_quorum)
-
-
 MUTANTS = (
-    Mutant("guard without nullified", _guard_without_nullified, ("I3", "I9", "I1")),
+    Mutant("guard without nullified", guard_without_nullified, ("I3", "I9", "I1")),
     Mutant("several values in a view", _several_values_in_a_view, ("I3", "I9", "I1")),
     Mutant(
         "quorum of two thirds instead of more",
-        _quorum_of_two_thirds,
+        quorum_of_at_least_two_thirds,
         ("I1",),
         turns=(Config(2, 1, 1), Config(2, 1, 2)),
     ),

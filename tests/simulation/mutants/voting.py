@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 # --- voting ---------------------------------------------------------------------------------------
 
 
-def _guard_without_nullified() -> AbstractContextManager[object]:
+def guard_without_nullified() -> AbstractContextManager[object]:
     """The guard forgets that it gave a view up (CONSENSUS 5 #9)."""
 
     def permits(self: Guard, kind: VoteKind, view: View, value: Value) -> bool:
@@ -87,7 +87,7 @@ def _no_quarantine() -> AbstractContextManager[object]:
 # --- quorums --------------------------------------------------------------------------------------
 
 
-def _quorum_of_at_least_two_thirds() -> AbstractContextManager[object]:
+def quorum_of_at_least_two_thirds() -> AbstractContextManager[object]:
     """``>=`` instead of ``>``: differs where three divides the number of validators (5 #7)."""
 
     def has_quorum(self: ValidatorSet, mask: int) -> bool:
@@ -178,7 +178,7 @@ def _flooded(options: Options) -> bool:
 
 
 MUTANTS: Final = (
-    Mutant("guard without nullified", _guard_without_nullified, frozenset({"I3", "I2", "I1"}), 200),
+    Mutant("guard without nullified", guard_without_nullified, frozenset({"I3", "I2", "I1"}), 200),
     Mutant("votes not persisted", _votes_not_persisted, frozenset({"I4"})),
     Mutant(
         "own votes not tallied after restart",
@@ -196,7 +196,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "quorum of at least two thirds",
-        _quorum_of_at_least_two_thirds,
+        quorum_of_at_least_two_thirds,
         frozenset({"I2"}),
         40,
         lambda options: (options.government + options.commercial) % 3 == 0,
