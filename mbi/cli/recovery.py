@@ -239,7 +239,9 @@ def _validators(path: Path) -> list[Validator]:
     """Return the set in a file."""
     document = load_json(read_file(path, VALIDATORS_BYTES_MAX), VALIDATORS_BYTES_MAX)
     if not isinstance(document, list):
-        raise UsageError(f"{path}: expected a list of validators, each as `mbi gov validator` writes it")
+        raise UsageError(
+            f"{path}: expected a list of validators, each as `mbi gov validator` writes it"
+        )
     return [from_json(Validator, item, str(path)) for item in document]
 
 
