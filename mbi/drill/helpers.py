@@ -26,6 +26,7 @@ RELAY_PORT_FIRST: Final = 9000
 """Inside the relay's container; the engine chooses the ports on this machine."""
 READY_S: Final = 15.0
 POLL_S: Final = 0.1
+"""Between two looks at what a helper has said."""
 STOP_S: Final = "5"
 
 BASE: Final = "python:3.12-slim-bookworm"
@@ -54,7 +55,10 @@ def base_image() -> str:
 
 
 async def remove_helpers(project: Project) -> None:
-    """Remove helpers and volumes, also of a run that did not end well."""
+    """Remove helpers and their networks, also of a run that did not end well.
+
+    A small volume of such a run stays: it may hold the newest copy of a validator's home.
+    """
     label = f"label={HELPER_LABEL}={project.name}"
     for container in (await docker("ps", "-aq", "--filter", label)).split():
         with contextlib.suppress(CommandFailed):

@@ -23,16 +23,14 @@ from mbi.drill.engine import (
     surely,
 )
 from mbi.errors import UsageError
+from mbi.localnet.compose import HTTP_PORT
+from mbi.localnet.layout import NETWORK_FILE
 
 LABEL: Final = "com.docker.compose"
 NODE_IMAGE_TITLE: Final = "mbi-node"
 NETWORK_DIRECTORY: Final = "/network"
 """Where the init service keeps the file of the network, and the development keys."""
-NETWORK_FILE: Final = "network.json"
-"""A network laid out by ``mbi localnet init --compose`` has it beside its compose file."""
 OVERRIDE_FILE: Final = "mbi-drill-override.yml"
-HTTP_PORT: Final = 26101
-"""Of every node, inside its container."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +87,7 @@ class Project:
                 document: Json = json.loads(await docker("run", *isolated, *read, path))
                 return document
         try:
+            # A network laid out by `mbi localnet init --compose` has it beside its compose file.
             written: Json = json.loads((self._directory / NETWORK_FILE).read_text())
         except (OSError, ValueError) as error:
             raise UsageError(
