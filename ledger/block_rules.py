@@ -67,7 +67,10 @@ class UsedNonces:
 
     def __contains__(self, pair: object) -> bool:
         """Tell whether the pair is still remembered, at whatever time."""
-        return any(pair in pairs for pairs in self._periods.values())
+        for pairs in self._periods.values():  # noqa: SIM110 - asked twice for every transaction
+            if pair in pairs:
+                return True
+        return False
 
     def __len__(self) -> int:
         return sum(len(pairs) for pairs in self._periods.values())
