@@ -115,11 +115,16 @@ def _preimage(chain_id: Digest, wire: bytes, signature_count: int) -> bytes:
 
 
 def decode_transaction(
-    chain_id: Digest, wire: bytes, bytes_max: int = TRANSACTION_BYTES_MAX
+    chain_id: Digest,
+    wire: bytes,
+    bytes_max: int = TRANSACTION_BYTES_MAX,
+    *,
+    wire_hash: Digest | None = None,
 ) -> DecodedTransaction:
     """Return the transaction that ``wire`` encodes, with its id.
 
     Checks everything that needs neither state, time nor cryptography; bounded work for any input.
+    ``wire_hash`` of these bytes, if the caller has worked it out already.
     Raises EncodingError, TransactionError or ValueFormError.
     """
     if len(wire) > bytes_max:
@@ -146,7 +151,7 @@ def decode_transaction(
     # Plain digests: calling a NewType costs 0.1 us, and this runs for every transaction.
     return DecodedTransaction(
         sha256(preimage).digest(),  # type: ignore[arg-type]
-        sha256(WIRE_TAG + wire).digest(),  # type: ignore[arg-type]
+        wire_hash or sha256(WIRE_TAG + wire).digest(),  # type: ignore[arg-type]
         wire,
         transaction,
         preimage,

@@ -10,11 +10,11 @@ code, and can be queried by id unless anybody could have caused it.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final
 
 from consensus.inputs import PeerId
 from ledger.block_rules import UsedNonces
@@ -34,10 +34,9 @@ GOSSIP_QUEUE_MAX: Final = 8_192
 BACKLOG_MAX: Final = 4_096
 """Transactions waiting for their check, own and peers', above which nothing new comes in here: a
 quarter of a second of one core's signature checks, and half of what the queue of peers' holds."""
-GOSSIP_CHUNK: Final = 128
-"""Transactions checked and admitted together."""
-ADMIT_SLICE: Final = 128
-"""Transactions examined between two turns of the loop."""
+GROUP_TRANSACTIONS: Final = 128
+"""Transactions examined between two turns of the loop, and, of own ones and of peers', checked
+together."""
 WASTED_MAX: Final = 1_000
 """Refused transactions of a peer that cost it a penalty: each costs us some ten microseconds, and
 an honest peer passes on a handful, when its state is ahead of ours."""
@@ -48,12 +47,41 @@ Publish = Callable[[Sequence[bytes], PeerId | None], None]
 """Pass transactions on to the peers that need them; the second value is where they came from."""
 
 
-class _Heard(NamedTuple):
-    """A peer's transaction that waits for its signature check."""
+class _Batch:
+    """Transactions that were handed in together, and what has become of each."""
 
-    peer: PeerId
-    transaction: DecodedTransaction
-    organisation: str
+    __slots__ = ("_done", "_left", "_results")
+
+    def __init__(self, size: int) -> None:
+        self._results: list[SubmitResult | None] = [None] * size
+        self._left = size
+        self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def put(self, index: int, result: SubmitResult) -> None:
+        self._results[index] = result
+        self._left -= 1
+        if not self._left and not self._done.done():
+            self._done.set_result(None)
+
+    async def results(self) -> list[SubmitResult]:
+        if self._left:
+            await self._done
+        return [result for result in self._results if result is not None]
+
+
+class _Lot:
+    """Examined transactions of one origin, in line for the check of their signatures."""
+
+    __slots__ = ("batch", "indexes", "organisations", "source", "transactions")
+
+    def __init__(self, source: PeerId | None, batch: _Batch | None) -> None:
+        self.source = source
+        self.batch = batch
+        """Of whoever waits for the results; None for what peers sent."""
+        self.indexes: list[int] = []
+        """Places in the batch."""
+        self.transactions: list[DecodedTransaction] = []
+        self.organisations: list[str] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +124,9 @@ class Intake:
         self._costs = costs
         self._gossip: OrderedDict[Digest, tuple[PeerId, bytes]] = OrderedDict()
         self._wasted: Counter[PeerId] = Counter()
-        self._submitting = 0
+        self._own: deque[_Lot] = deque()
         self._checking: set[Digest] = set()
+        """Examined, signatures not checked yet."""
         self._wake = asyncio.Event()
         self._awaited: dict[Digest, list[asyncio.Future[None]]] = {}
 
@@ -105,100 +134,144 @@ class Intake:
 
     async def submit(self, wires: Sequence[bytes]) -> list[SubmitResult]:
         """Check and admit transactions; one result per item, in order."""
-        results: list[SubmitResult | None] = [None] * len(wires)
-        candidates: list[tuple[int, DecodedTransaction, str]] = []
-        self._submitting += len(wires)
-        try:
-            for index, wire in enumerate(wires):
-                examined = self._examine(wire)
-                if isinstance(examined, SubmitResult):
-                    results[index] = examined
-                else:
-                    candidates.append((index, *examined))
-                if index % ADMIT_SLICE == ADMIT_SLICE - 1:
-                    await asyncio.sleep(0)
-            verdicts = await self._verify([transaction for _, transaction, _ in candidates])
-        finally:
-            self._submitting -= len(wires)
-        admitted = []
-        for (index, transaction, organisation), holds in zip(candidates, verdicts, strict=True):
-            result = self._admit(transaction, organisation, holds)
-            results[index] = result
-            if result.status == "accepted":
-                admitted.append(transaction)
-        self._announce(admitted, None)
-        return [result for result in results if result is not None]
+        batch = _Batch(len(wires))
+        for start in range(0, len(wires), GROUP_TRANSACTIONS):
+            if start:
+                await asyncio.sleep(0)
+            self._take_own(batch, start, wires[start : start + GROUP_TRANSACTIONS])
+        return await batch.results()
+
+    def _take_own(self, batch: _Batch, start: int, wires: Sequence[bytes]) -> None:
+        """Examine a part of a batch and put what passes in line."""
+        lot = _Lot(None, batch)
+        for index, examined in enumerate(self._examine(wires), start):
+            if isinstance(examined, SubmitResult):
+                batch.put(index, examined)
+            else:
+                lot.indexes.append(index)
+                lot.transactions.append(examined[0])
+                lot.organisations.append(examined[1])
+        if lot.transactions:
+            self._checking.update(_hashes([lot]))
+            self._own.append(lot)
+            self._wake.set()
 
     # ------------------------------------------------------------------ from peers
 
     def receive(self, peer: PeerId, wires: Sequence[bytes]) -> None:
         """Queue a peer's transactions for checking; called on every gossip message."""
-        for wire in wires:
-            digest = wire_hash(wire)
-            if digest in self._gossip or digest in self._checking:
-                continue
-            if self._mempool.get(digest) is not None:
-                continue
-            if len(self._gossip) >= GOSSIP_QUEUE_MAX:
-                self.refused["gossip_queue_full"] += 1
-                continue
-            self._gossip[digest] = peer, wire
+        with self._costs.measure("gossip"):
+            for wire in wires:
+                digest = wire_hash(wire)
+                if digest in self._gossip or digest in self._checking:
+                    continue
+                if self._mempool.get(digest) is not None:
+                    continue
+                if len(self._gossip) >= GOSSIP_QUEUE_MAX:
+                    self.refused["gossip_queue_full"] += 1
+                    continue
+                self._gossip[digest] = peer, wire
         self._wake.set()
 
-    async def run(self) -> None:
-        """Check and admit queued transactions of peers until cancelled."""
-        while True:
-            await self._wake.wait()
-            while self._gossip:
-                size = min(len(self._gossip), GOSSIP_CHUNK)
-                await self._check_group([self._gossip.popitem(last=False)[1] for _ in range(size)])
-                await asyncio.sleep(0)
-            self._wake.clear()
+    def _hear(self, queued: Sequence[tuple[Digest, tuple[PeerId, bytes]]]) -> list[_Lot]:
+        """Examine what was taken from the queue of peers'; return what passes, by peer."""
+        lots: dict[PeerId, _Lot] = {}
+        results = self._examine(
+            [wire for _, (_, wire) in queued], [digest for digest, _ in queued], from_peer=True
+        )
+        for (_, (peer, _)), examined in zip(queued, results, strict=True):
+            if isinstance(examined, SubmitResult):
+                self._blame(peer, examined)
+                continue
+            lot = lots.get(peer)
+            if lot is None:
+                lot = lots[peer] = _Lot(peer, None)
+            lot.transactions.append(examined[0])
+            lot.organisations.append(examined[1])
+        heard = list(lots.values())
+        self._checking.update(_hashes(heard))
+        return heard
 
-    def _examine_heard(self, peer: PeerId, wire: bytes) -> _Heard | None:
-        """Examine a peer's transaction; what no honest peer passes on, or too much of, costs it."""
-        examined = self._examine(wire, from_peer=True)
-        if not isinstance(examined, SubmitResult):
-            return _Heard(peer, *examined)
-        if examined.id is None:
-            self._penalise(peer, examined.code or "malformed")
-        elif examined.status == "rejected" and examined.retry_after_s is None:
+    def _blame(self, peer: PeerId, refusal: SubmitResult) -> None:
+        """Charge a peer for what no honest one passes on, or passes on in such numbers."""
+        if refusal.id is None:
+            self._penalise(peer, refusal.code or "malformed")
+        elif refusal.status == "rejected" and refusal.retry_after_s is None:
             self._wasted[peer] += 1
             if self._wasted[peer] >= WASTED_MAX:
                 del self._wasted[peer]
                 self._penalise(peer, "refused_transactions")
-        return None
 
-    async def _check_group(
-        self, queued: Sequence[tuple[PeerId, bytes]], *, urgent: bool = False
-    ) -> None:
-        """Check transactions taken from the queue, admit the good ones, blame for the others."""
-        examined = [self._examine_heard(peer, wire) for peer, wire in queued]
-        group = [heard for heard in examined if heard is not None]
-        hashes = [heard.transaction.wire_hash for heard in group]
-        self._checking.update(hashes)
+    # ------------------------------------------------------------------ the line
+
+    async def run(self) -> None:
+        """Check and admit what is in line until cancelled, own transactions beside peers'."""
+        while True:
+            await self._wake.wait()
+            while self._own or self._gossip:
+                await self._check(self._next_lots())
+                await asyncio.sleep(0)
+            self._wake.clear()
+
+    def _next_lots(self) -> list[_Lot]:
+        """Take the next group from the line: as many of each kind as a group may have."""
+        lots: list[_Lot] = []
+        count = 0
+        while self._own and count < GROUP_TRANSACTIONS:
+            lots.append(self._own.popleft())
+            count += len(lots[-1].transactions)
+        heard = min(len(self._gossip), GROUP_TRANSACTIONS)
+        if heard:
+            lots += self._hear([self._gossip.popitem(last=False) for _ in range(heard)])
+        return lots
+
+    async def _check(self, lots: Sequence[_Lot], *, urgent: bool = False) -> None:
+        """Verify the signatures of a group, admit what holds, tell everyone concerned."""
+        transactions = [transaction for lot in lots for transaction in lot.transactions]
         try:
-            transactions = [heard.transaction for heard in group]
             verdicts = await self._verify(transactions, urgent=urgent)
         finally:
-            self._checking.difference_update(hashes)
-        admitted: dict[PeerId, list[DecodedTransaction]] = {}
-        for heard, holds in zip(group, verdicts, strict=True):
-            if not holds:
-                self._penalise(heard.peer, InvalidSignature.code)
-            result = self._admit(heard.transaction, heard.organisation, holds, from_peer=True)
+            self._checking.difference_update(_hashes(lots))
+        verdict_of_next = iter(verdicts)
+        now_ms = self._now_ms()
+        own: list[bytes] = []
+        is_new = False
+        for lot in lots:
+            with self._costs.measure("checks"):
+                admitted = self._admit_lot(lot, verdict_of_next, now_ms)
+            is_new = is_new or bool(admitted)
+            if lot.source is None:
+                own += admitted
+            elif admitted:
+                self._publish(admitted, lot.source)
+        if own:
+            self._publish(own, None)
+        if is_new:
+            self._on_admitted()
+
+    def _admit_lot(self, lot: _Lot, verdicts: Iterator[bool], now_ms: TimeMs) -> list[bytes]:
+        """Admit the transactions of a lot; return the wire bytes of those that are new."""
+        admitted = []
+        source, batch = lot.source, lot.batch
+        for place, transaction in enumerate(lot.transactions):
+            holds = next(verdicts)
+            organisation = lot.organisations[place]
+            result = self._admit(transaction, organisation, holds, now_ms, source is not None)
             if result.status == "accepted":
-                admitted.setdefault(heard.peer, []).append(heard.transaction)
-        for peer, transactions in admitted.items():
-            self._announce(transactions, peer)
+                admitted.append(transaction.wire)
+            if batch is not None:
+                batch.put(lot.indexes[place], result)
+            elif source is not None and not holds:
+                self._penalise(source, InvalidSignature.code)
+        return admitted
 
     # ------------------------------------------------------------------ for proposals
 
     async def hurry(self, hashes: Iterable[Digest]) -> None:
         """Check those of these transactions that wait in the queue now: a proposal needs them."""
-        wanted = [self._gossip.pop(digest) for digest in hashes if digest in self._gossip]
-        for start in range(0, len(wanted), GOSSIP_CHUNK):
-            await self._check_group(wanted[start : start + GOSSIP_CHUNK], urgent=True)
+        wanted = [(digest, self._gossip.pop(digest)) for digest in hashes if digest in self._gossip]
+        for start in range(0, len(wanted), GROUP_TRANSACTIONS):
+            await self._check(self._hear(wanted[start : start + GROUP_TRANSACTIONS]), urgent=True)
 
     async def arrival(self, hashes: Iterable[Digest], timeout_s: float) -> None:
         """Wait until all of these are pending, or the time is up: gossip may be on its way.
@@ -242,14 +315,15 @@ class Intake:
         decoded: list[DecodedTransaction] = []
         unverified: list[DecodedTransaction] = []
         for index, wire in enumerate(wires):
-            entry = self._mempool.get(wire_hash(wire))
+            digest = wire_hash(wire)
+            entry = self._mempool.get(digest)
             if entry is not None:
                 decoded.append(entry.transaction)
                 continue
-            transaction = decode_transaction(self._chain_id, wire)
+            transaction = decode_transaction(self._chain_id, wire, wire_hash=digest)
             decoded.append(transaction)
             unverified.append(transaction)
-            if index % ADMIT_SLICE == ADMIT_SLICE - 1:
+            if index % GROUP_TRANSACTIONS == GROUP_TRANSACTIONS - 1:
                 await asyncio.sleep(0)
         verdicts = await self._verify(unverified, urgent=True)
         for transaction, holds in zip(unverified, verdicts, strict=True):
@@ -262,21 +336,50 @@ class Intake:
     # ------------------------------------------------------------------ steps
 
     def _examine(
-        self, wire: bytes, *, from_peer: bool = False
-    ) -> SubmitResult | tuple[DecodedTransaction, str]:
-        """Do every check that costs less than a signature."""
-        now_ms = self._now_ms()
-        try:
-            transaction = decode_transaction(self._chain_id, wire)
-        except LedgerError as error:
-            return self._refuse(None, error.code, str(error))
-        pending = self._mempool.get_by_id(transaction.id)
-        if pending is not None:
+        self,
+        wires: Sequence[bytes],
+        hashes: Sequence[Digest | None] | None = None,
+        *,
+        from_peer: bool = False,
+    ) -> list[SubmitResult | tuple[DecodedTransaction, str]]:
+        """Do every check that costs less than a signature; return refusals, or with organisation.
+
+        ``hashes`` of the wire bytes, where the caller knows them.
+        """
+        with self._costs.measure("decode"):
+            decoded = self._decode(wires, hashes or [None] * len(wires))
+        examined: list[SubmitResult | tuple[DecodedTransaction, str]] = []
+        with self._costs.measure("checks"):
+            state, now_ms = self._state(), self._now_ms()
+            for transaction in decoded:
+                if isinstance(transaction, SubmitResult):
+                    examined.append(transaction)
+                    continue
+                passed = self._examine_one(transaction, state, now_ms, from_peer=from_peer)
+                examined.append((transaction, passed) if isinstance(passed, str) else passed)
+        return examined
+
+    def _decode(
+        self, wires: Sequence[bytes], hashes: Sequence[Digest | None]
+    ) -> list[DecodedTransaction | SubmitResult]:
+        chain_id = self._chain_id
+        decoded: list[DecodedTransaction | SubmitResult] = []
+        for wire, digest in zip(wires, hashes, strict=True):
+            try:
+                decoded.append(decode_transaction(chain_id, wire, wire_hash=digest))
+            except LedgerError as error:
+                decoded.append(self._refuse(None, error.code, str(error)))
+        return decoded
+
+    def _examine_one(
+        self, transaction: DecodedTransaction, state: State, now_ms: TimeMs, *, from_peer: bool
+    ) -> SubmitResult | str:
+        """Return why a transaction is not worth a signature check, or its organisation."""
+        if self._mempool.get_by_id(transaction.id) is not None:
             return SubmitResult(transaction.id, "known")
         settled = self._settled(transaction)
         if settled is not None:
             return settled
-        state = self._state()
         refused = admission_error(state, transaction, now_ms)
         if refused is not None:
             return self._refuse(transaction.id, refused.code, str(refused))
@@ -288,10 +391,10 @@ class Intake:
             self._mempool.check_room(transaction, organisation, from_peer=from_peer)
         except SubmissionRefused as refusal:
             return self._refuse_for_now(transaction.id, refusal)
-        return transaction, organisation
+        return organisation
 
     def _check_backlog(self) -> None:
-        waiting = len(self._gossip) + self._submitting
+        waiting = len(self._gossip) + len(self._checking)
         if waiting > BACKLOG_MAX:
             raise SubmissionRefused(
                 "mempool_full",
@@ -314,26 +417,26 @@ class Intake:
     ) -> list[bool]:
         """Tell for each transaction whether all its signatures hold."""
         items: list[SignatureItem] = []
-        counts = []
         for transaction in transactions:
-            own = transaction.signature_items()
-            items += own
-            counts.append(len(own))
+            items += transaction.signature_items()
         if not items:
             return []
         verdicts = await self._verifier.verify(items, urgent=urgent)
         if len(verdicts) == len(transactions):
             return verdicts
         position = iter(verdicts)
-        return [all(tuple(islice(position, count))) for count in counts]
+        return [
+            all(tuple(islice(position, len(transaction.transaction.signatures))))
+            for transaction in transactions
+        ]
 
     def _admit(
         self,
         transaction: DecodedTransaction,
         organisation: str,
         holds: bool,
-        *,
-        from_peer: bool = False,
+        now_ms: TimeMs,
+        from_peer: bool,
     ) -> SubmitResult:
         if not holds:
             detail = (
@@ -347,7 +450,6 @@ class Intake:
         if settled is not None:
             return settled
         try:
-            now_ms = self._now_ms()
             is_new = self._mempool.add(transaction, organisation, now_ms, from_peer=from_peer)
         except SubmissionRefused as refusal:
             return self._refuse_for_now(transaction.id, refusal)
@@ -358,11 +460,6 @@ class Intake:
                 if not future.done():
                     future.set_result(None)
         return SubmitResult(transaction.id, "accepted")
-
-    def _announce(self, transactions: Sequence[DecodedTransaction], source: PeerId | None) -> None:
-        if transactions:
-            self._publish([transaction.wire for transaction in transactions], source)
-            self._on_admitted()
 
     def _refuse(self, transaction_id: Digest | None, code: str, detail: str) -> SubmitResult:
         self.refused[code] += 1
@@ -377,3 +474,7 @@ class Intake:
         return SubmitResult(
             transaction_id, "rejected", refusal.refusal, refusal.detail, None, RETRY_AFTER_S
         )
+
+
+def _hashes(lots: Iterable[_Lot]) -> list[Digest]:
+    return [transaction.wire_hash for lot in lots for transaction in lot.transactions]

@@ -256,6 +256,48 @@ async def test_what_a_proposal_needs_is_checked_before_the_rest(
     assert sum(order) == 5
 
 
+async def test_posts_that_come_in_together_are_checked_together(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hand-over to the verifying thread costs as much as a signature."""
+    sizes: list[int] = []
+    verify = desk.verifier.verify
+
+    async def recorded(items: Sequence[SignatureItem], *, urgent: bool = False) -> list[bool]:
+        sizes.append(len(items))
+        return await verify(items, urgent=urgent)
+
+    monkeypatch.setattr(desk.verifier, "verify", recorded)
+    wires = [desk.wire() for _ in range(9)]
+    wires[4] = damaged(wires[4])
+    results = await asyncio.gather(*(desk.submit_one(wire) for wire in wires))
+    assert sizes == [9]
+    assert [result.status for result in results] == ["accepted"] * 4 + ["rejected"] + [
+        "accepted"
+    ] * 4
+    assert (len(desk.published), desk.admitted) == (1, 1)
+
+
+async def test_own_transactions_and_those_of_peers_are_checked_side_by_side(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither a flood of posts nor one of gossip keeps the other kind out."""
+    monkeypatch.setattr(module, "GROUP_TRANSACTIONS", 2)
+    own, heard = [desk.wire() for _ in range(6)], [desk.wire() for _ in range(6)]
+    desk.intake.receive(PEER, heard)
+    await desk.intake.submit(own)
+    order = [entry.transaction.wire for entry in desk.mempool.entries()]
+    assert [wire in own for wire in order] == [True, True, False, False] * 3
+
+
+async def test_a_caller_that_leaves_takes_nothing_back(desk: Desk) -> None:
+    wire = desk.wire()
+    leaving = asyncio.create_task(desk.submit_one(wire))
+    await asyncio.sleep(0)
+    leaving.cancel()
+    await until(lambda: desk.intake.pending(wire_hash(wire)) is not None)
+
+
 async def test_a_flood_of_refused_transactions_costs_its_sender(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
