@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from mbi.bench.result import RESULT_VERSION
+from mbi.bench.stages import stage_means
 from mbi.errors import UsageError
 
 Json = Mapping[str, Any]
@@ -87,6 +88,9 @@ def _run_figures(result: Json) -> dict[str, float | None]:
         "block interval p50 ms": result["blocks"]["interval_ms"]["p50"],
         "transactions per block p50": result["blocks"]["transactions"]["p50"],
         "cpu us per transaction": _mean(nodes, "cpu_us_per_transaction"),
+        "cpu us per transaction, steady": result["building_blocks"]["cpu_us_per_transaction"],
+        **{f"  of it {name}": value for name, value in stage_means(nodes).items()},
+        "cpu by building blocks": result["building_blocks"]["ratio_mean"],
         "rss bytes": _mean(nodes, "rss_bytes"),
         "disk bytes per transaction": _mean(nodes, "disk_bytes_per_transaction"),
     }

@@ -10,12 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
+from mbi.bench.stages import limit_us
 from mbi.bench.style import STYLE
-from mbi.bench.svg import Mark, Series, bar_chart, figure, line_chart
+from mbi.bench.svg import Mark, Series, Stack, bar_chart, figure, line_chart, stacked_chart
 
 Json = Mapping[str, Any]
 
-_FIRST: Final = ("throughput", "latency_ms", "transactions", "blocks", "nodes", "steps", "knee")
+_FIRST: Final = (
+    *("throughput", "latency_ms", "transactions", "blocks", "building_blocks", "nodes"),
+    *("steps", "knee"),
+)
 """Sections of results, before those about how they came to be."""
 _SERIES: Final = "series"
 _FULL: Final = ("nodes", "steps", "definitions", "topology")
@@ -74,11 +78,11 @@ def run_charts(result: Json) -> list[str]:
             _node_series(result, "rss_mib"),
             marks,
         ),
-        bar_chart(
-            "Time per stage, mean of the nodes",
-            "stage",
+        stacked_chart(
+            "Processor time per transaction and stage, steady window; line: the limit",
+            "node",
             "us per transaction",
-            _stage_bars(result["nodes"]),
+            _stage_stacks(result["nodes"]),
         ),
     ]
 
@@ -141,13 +145,10 @@ def _node_series(result: Json, key: str) -> list[Series]:
     ]
 
 
-def _stage_bars(nodes: Sequence[Json]) -> list[tuple[str, float]]:
-    found = [node["stages_us_per_transaction"] for node in nodes]
-    known = [stages for stages in found if stages]
-    names = sorted({name for stages in known for name in stages})
+def _stage_stacks(nodes: Sequence[Json]) -> list[Stack]:
+    known = [(node["name"], node["steady"]) for node in nodes if node["steady"] is not None]
     return [
-        (_words(name), round(sum(stages.get(name, 0.0) for stages in known) / len(known), 2))
-        for name in names
+        Stack(name, steady["stages_us_per_transaction"], limit_us(steady)) for name, steady in known
     ]
 
 
@@ -162,6 +163,9 @@ def _run_tiles(result: Json) -> Iterator[str]:
     yield _tile(
         "final of sent", figure(counts["finalized"]), f"of {figure(counts['sent'])}", shares
     )
+    blocks = result["building_blocks"]
+    share = f"{figure(blocks['ratio_worst'])} x building blocks, limit {blocks['ratio_limit']:g}"
+    yield _tile("cpu per transaction", figure(blocks["cpu_us_per_transaction"]), "us", share)
     yield _integrity_tile(result["integrity"]["passed"])
 
 

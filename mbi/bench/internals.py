@@ -1,31 +1,26 @@
-"""What the nodes say of themselves at ``/metrics``, before and after the load.
-
-Processor time of the stages comes from every counter ``mbi_node_*_seconds``; a node that measures
-more stages shows more of them here, without a change of this module.
-"""
+"""What the nodes say of themselves at ``/metrics``: before, during and after the load."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from mbi.bench.connection import Pool
 from mbi.bench.http import request_bytes
+from mbi.bench.stages import Samples, costs
 from mbi.bench.target import TargetNode
 from mbi.errors import Unreachable
 
 HTTP_OK: Final = 200
 LAG: Final = "mbi_node_loop_lag_seconds"
 SIGNATURES: Final = "mbi_node_signatures_verified_total"
-STAGE_PREFIX: Final = "mbi_node_"
-STAGE_SUFFIXES: Final = ("_seconds_total", "_seconds_sum")
 
-Samples = dict[str, float]
-"""Value of each counter, by name and labels."""
+Moment = Literal["before", "steady_from", "steady_to", "after"]
+"""Before the load; at the end of the warm-up; when the load has ended; after the drain."""
 
 
 @dataclass(slots=True)
@@ -49,21 +44,50 @@ def parse_readings(text: str) -> Readings:
     return readings
 
 
-async def read_all(nodes: Sequence[TargetNode]) -> list[Readings | None]:
-    """Ask every node; None for one that does not answer."""
-    return await asyncio.gather(*(_read(node) for node in nodes))
+class Counters:
+    """The readings of all nodes at the moments that matter."""
+
+    def __init__(self, nodes: Sequence[TargetNode]) -> None:
+        self._nodes = nodes
+        self.taken: list[dict[Moment, Readings]] = [{} for _ in nodes]
+        """Of each node; a moment at which it did not answer is missing."""
+
+    async def read(self, moment: Moment) -> None:
+        """Ask every node now."""
+        found = await asyncio.gather(*(_read(node) for node in self._nodes))
+        for taken, readings in zip(self.taken, found, strict=True):
+            if readings is not None:
+                taken[moment] = readings
+
+    async def read_in(self, seconds: float, moment: Moment) -> None:
+        """Ask every node some time from now."""
+        await asyncio.sleep(seconds)
+        await self.read(moment)
 
 
-def describe(before: Readings | None, after: Readings | None, transactions: int) -> dict[str, Any]:
-    """Return loop lag, signatures and processor time per stage between two readings."""
+def describe(taken: Mapping[Moment, Readings], transactions: int) -> dict[str, Any]:
+    """Return loop lag, signatures and processor time per stage of one node.
+
+    ``transactions`` became final in the whole run. In the steady window those count that the node
+    itself executed between the two readings.
+    """
+    return {
+        **_totals(taken.get("before"), taken.get("after"), transactions),
+        "steady": _steady(taken.get("steady_from"), taken.get("steady_to")),
+    }
+
+
+def _steady(before: Readings | None, after: Readings | None) -> dict[str, Any] | None:
+    if before is None or after is None:
+        return None
+    return costs(_grown(before.values, after.values))
+
+
+def _totals(before: Readings | None, after: Readings | None, transactions: int) -> dict[str, Any]:
     if before is None or after is None:
         return dict.fromkeys(("loop_lag_ms", "signatures_verified", "stages_us_per_transaction"))
     grown = _grown(before.values, after.values)
-    stages = {
-        name: round(seconds * 1e6 / transactions, 2)
-        for key, seconds in sorted(grown.items())
-        if (name := _stage(key)) is not None and transactions
-    }
+    found = costs(grown, transactions)
     buckets = {
         bound: count - before.lag_buckets.get(bound, 0.0)
         for bound, count in after.lag_buckets.items()
@@ -75,7 +99,7 @@ def describe(before: Readings | None, after: Readings | None, transactions: int)
             buckets, grown.get(f"{LAG}_sum", 0.0), grown.get(f"{LAG}_count", 0.0)
         ),
         "signatures_verified": int(grown.get(SIGNATURES, 0.0)),
-        "stages_us_per_transaction": stages,
+        "stages_us_per_transaction": None if found is None else found["stages_us_per_transaction"],
     }
 
 
@@ -107,18 +131,6 @@ def _grown(before: Samples, after: Samples) -> Samples:
         key: value - before.get(key, 0.0) if value >= before.get(key, 0.0) else value
         for key, value in after.items()
     }
-
-
-def _stage(key: str) -> str | None:
-    """Return the short name of a counter of processor time, or None."""
-    name, _, labels = key.partition("{")
-    if not name.startswith(STAGE_PREFIX) or name.startswith(LAG):
-        return None
-    for suffix in STAGE_SUFFIXES:
-        if name.endswith(suffix):
-            short = name.removeprefix(STAGE_PREFIX).removesuffix(suffix)
-            return f"{short}:{labels.rstrip('}')}" if labels else short
-    return None
 
 
 def _key(name: str, labels: dict[str, str]) -> str:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
 from mbi.bench.finality import POLL_S, FinalityWatch
 from mbi.bench.integrity import Integrity
-from mbi.bench.internals import Readings, describe
+from mbi.bench.internals import Moment, Readings, describe
 from mbi.bench.load import ACCEPTED, REJECTED, UNANSWERED, Sent
 from mbi.bench.machine import machine, versions
 from mbi.bench.plan import Plan
 from mbi.bench.resources import NodeRecord
+from mbi.bench.stages import OTHER_BLOCKS_US, summary
 from mbi.bench.statistics import (
     ObservedBlock,
     block_summary,
@@ -26,7 +27,7 @@ from mbi.bench.statistics import (
 from mbi.bench.target import Target
 from mbi.bench.timeline import latency_classes, seconds
 
-RESULT_VERSION: Final = 2
+RESULT_VERSION: Final = 3
 
 DEFINITIONS: Final = {
     "clock": "monotonic clock of the load generator, for sending and for finality alike",
@@ -42,8 +43,13 @@ DEFINITIONS: Final = {
     "unknown": "sent, not refused, and not final when nothing was pending any more",
     "cpu": "user and system time of the node processes from just before the load to the end of the "
     "drain, by the finalized transactions; the load generator is counted apart",
-    "stages": "elapsed time that the node counts for a stage (mbi_node_*_seconds at /metrics), by "
-    "the finalized transactions; includes waiting for the disk and for the interpreter",
+    "stages": "processor time of the threads for each stage of a node's work "
+    "(mbi_node_stage_cpu_seconds_total at /metrics); rest is what its process used beyond them: "
+    "event loop, sockets, TLS, HTTP, consensus, interpreter",
+    "steady": "processor time from the end of the warm-up to the end of the load, by the "
+    "transactions that the node itself executed meanwhile",
+    "by_building_blocks": "processor time of a node by that of its signature stage in the same "
+    f"window and {OTHER_BLOCKS_US:g} us for all other building blocks",
     "loop_lag": "delay of a timer on the node's event loop; upper bound of the histogram's class",
 }
 
@@ -58,7 +64,7 @@ class Measured:
     watch: FinalityWatch
     integrity: Integrity
     records: Sequence[NodeRecord]
-    readings: Sequence[tuple[Readings | None, Readings | None]]
+    readings: Sequence[Mapping[Moment, Readings]]
     setup_s: float
     """How long registering and funding the accounts took."""
     generator_cpu_s: float
@@ -94,6 +100,7 @@ def make_result(measured: Measured) -> dict[str, Any]:
     rates = throughput(watch.blocks, window)
     operations = plan.kind.operations
     per_s = rates["transactions_per_s"]
+    nodes = _nodes(measured, counts["finalized"])
     return {
         "version": RESULT_VERSION,
         "kind": "run",
@@ -116,7 +123,8 @@ def make_result(measured: Measured) -> dict[str, Any]:
         "latency_ms": latency_summary(sent.intended_s, watch.final_s, window),
         "transactions": {**counts, "failed_by_code": dict(sorted(failed_by_code.items()))},
         "blocks": _blocks(watch.blocks, window, measured.integrity.body_bytes),
-        "nodes": _nodes(measured, counts["finalized"]),
+        "building_blocks": summary(nodes),
+        "nodes": nodes,
         "setup": {
             "accounts_registered": plan.receivers_registered + plan.pairs,
             "seconds": round(measured.setup_s, 3),
@@ -176,9 +184,9 @@ def _nodes(measured: Measured, finalized: int) -> list[dict[str, Any]]:
             "name": node.name,
             "url": node.url,
             **record.summary(finalized),
-            **describe(before, after, finalized),
+            **describe(taken, finalized),
         }
-        for node, record, (before, after) in zip(
+        for node, record, taken in zip(
             measured.target.nodes, measured.records, measured.readings, strict=True
         )
     ]

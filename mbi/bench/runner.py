@@ -12,11 +12,12 @@ from typing import Any, Final, Protocol
 from mbi.bench.faults import Fault, Start, plan_fault
 from mbi.bench.finality import FinalityWatch
 from mbi.bench.integrity import Integrity, check_integrity
-from mbi.bench.internals import read_all
+from mbi.bench.internals import Counters
 from mbi.bench.load import ACCEPTED, UNANSWERED, LoadGenerator, Sent
 from mbi.bench.plan import Plan
 from mbi.bench.resources import Meter
 from mbi.bench.result import Measured, make_result
+from mbi.bench.statistics import steady_window
 from mbi.bench.target import Target
 from mbi.bench.workload import (
     Accounts,
@@ -81,20 +82,29 @@ async def run_benchmark(
     watch = FinalityWatch(target.nodes[0].url, first_height)
     watch.expect(prepared.ids)
     meter = Meter(target.nodes)
-    before = await read_all(target.nodes)
+    counters = Counters(target.nodes)
+    await counters.read("before")
     display.stage(f"load for {plan.duration_s:g} s", plan.transactions if plan.rate else None)
     cpu_s = -time.process_time()
     async with _beside(meter.run()):
-        sent = await _load(target, plan, prepared, watch, display, fault)
+        sent = await _load(target, plan, prepared, watch, display, fault, counters)
     meter.sample()
     cpu_s += time.process_time()
-    after = await read_all(target.nodes)
+    await counters.read("after")
     display.stage("comparing all nodes")
     integrity = await check_integrity(target, accounts, prepared, sent, watch.heights, first_height)
-    readings = list(zip(before, after, strict=True))
     happened = fault.to_json(sent.started_s) if fault else []
     measured = Measured(
-        target, plan, sent, watch, integrity, meter.records, readings, setup_s, cpu_s, happened
+        target,
+        plan,
+        sent,
+        watch,
+        integrity,
+        meter.records,
+        counters.taken,
+        setup_s,
+        cpu_s,
+        happened,
     )
     return Run(make_result(measured), prepared, sent, watch, integrity)
 
@@ -116,6 +126,7 @@ async def _load(
     watch: FinalityWatch,
     display: Display,
     fault: Fault | None,
+    counters: Counters,
 ) -> Sent:
     generator = LoadGenerator([node.url for node in target.nodes], prepared)
 
@@ -127,10 +138,13 @@ async def _load(
     try:
         async with _beside(watch.run()) as watching:
             breaking = asyncio.create_task(fault.run()) if fault else None
-            if plan.rate is not None:
-                await generator.run_open(plan.rate, plan.duration_s)
-            else:
-                await generator.run_closed(plan.in_flight or plan.batch, plan.duration_s)
+            warm_up_s, _ = steady_window(0.0, plan.duration_s)
+            async with _beside(counters.read_in(warm_up_s, "steady_from")):
+                if plan.rate is not None:
+                    await generator.run_open(plan.rate, plan.duration_s)
+                else:
+                    await generator.run_closed(plan.in_flight or plan.batch, plan.duration_s)
+            await counters.read("steady_to")
             if breaking is not None:
                 await breaking
             await _drain(target, generator.sent, watch, watching)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Final
@@ -22,8 +22,8 @@ TICKS: Final = 5
 MARK_LINES: Final = 5
 DOTS_MAX: Final = 20
 """Up to so many points are shown as such; more would hide the line."""
-COLOURS: Final = 8
-"""Classes ``c0`` to ``c7`` of the style sheet; more series begin again."""
+COLOURS: Final = 10
+"""Classes ``c0`` to ``c9`` of the style sheet; more series begin again."""
 
 Point = tuple[float, float | None]
 """A value of None leaves a gap in the line."""
@@ -39,6 +39,17 @@ class Series:
     points: Sequence[Point]
     is_reference: bool = False
     """Drawn dashed and on top: it often coincides with what is compared with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """One bar made of parts."""
+
+    name: str
+    parts: Mapping[str, float]
+    """From the bottom to the top."""
+    limit: float | None = None
+    """Drawn as a line across the bar."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +99,7 @@ def line_chart(
     values = [y for item in series for _, y in item.points if y is not None]
     places = [x for item in series for x, _ in item.points]
     if not values:
-        return _figure(title, '<p class="empty">nothing was measured</p>', series)
+        return _figure(title, '<p class="empty">nothing was measured</p>', ())
     y_ticks = ticks(max(values))
     x_ticks = ticks(max(places), 8)
     frame = _Frame(min(0.0, *places), max(places) or 1.0, y_ticks[-1])
@@ -96,7 +107,7 @@ def line_chart(
     parts += [_mark(frame, index, mark) for index, mark in enumerate(marks)]
     order = sorted(enumerate(series), key=lambda pair: pair[1].is_reference)
     parts += [_line(frame, index, item) for index, item in order]
-    return _figure(title, _svg(title, x_label, y_label, parts), series)
+    return _figure(title, _svg(title, x_label, y_label, parts), [item.name for item in series])
 
 
 def bar_chart(title: str, x_label: str, y_label: str, bars: Sequence[tuple[str, float]]) -> str:
@@ -118,14 +129,48 @@ def bar_chart(title: str, x_label: str, y_label: str, bars: Sequence[tuple[str, 
     return _figure(title, _svg(title, x_label, y_label, parts), ())
 
 
-def _figure(title: str, content: str, series: Sequence[Series]) -> str:
+def stacked_chart(title: str, x_label: str, y_label: str, stacks: Sequence[Stack]) -> str:
+    """Return a chart of one bar for each stack, its parts on top of each other, with a legend.
+
+    A part below zero is not drawn: it is an error of measurement that its tooltip could not mend.
+    """
+    drawn = [
+        (stack, [(name, value) for name, value in stack.parts.items() if value > 0])
+        for stack in stacks
+    ]
+    if not any(parts for _, parts in drawn):
+        return _figure(title, '<p class="empty">nothing was measured</p>', ())
+    names = list(dict.fromkeys(name for stack in stacks for name in stack.parts))
+    sums = [sum(value for _, value in parts) for _, parts in drawn]
+    y_ticks = ticks(max([*sums, *(stack.limit or 0.0 for stack in stacks)]))
+    frame = _Frame(0.0, float(len(stacks)), y_ticks[-1])
+    content = [_grid(frame, y_ticks, [])]
+    for index, (stack, parts) in enumerate(drawn):
+        left, right, height = frame.x(index + 0.15), frame.x(index + 0.85), 0.0
+        for name, value in parts:
+            top, bottom = frame.y(height + value), frame.y(height)
+            height += value
+            content.append(
+                f'<rect class="part c{names.index(name) % COLOURS}" x="{left}" y="{top}" '
+                f'width="{right - left:.1f}" height="{bottom - top:.1f}">'
+                f"{_tip(f'{stack.name}, {name}: {figure(value)}')}</rect>"
+            )
+        if stack.limit is not None:
+            y = frame.y(stack.limit)
+            line = f'<line class="limit" x1="{left - 6}" x2="{right + 6}" y1="{y}" y2="{y}">'
+            content.append(f"{line}{_tip(f'{stack.name}, limit: {figure(stack.limit)}')}</line>")
+        content.append(_text(frame.x(index + 0.5), HEIGHT - BOTTOM + 15, stack.name, "middle"))
+    return _figure(title, _svg(title, x_label, y_label, content), names)
+
+
+def _figure(title: str, content: str, names: Sequence[str]) -> str:
     legend = ""
-    if len(series) > 1:
-        names = "".join(
-            f'<span><i class="c{index % COLOURS}"></i>{escape(item.name)}</span>'
-            for index, item in enumerate(series)
+    if len(names) > 1:
+        items = "".join(
+            f'<span><i class="c{index % COLOURS}"></i>{escape(name)}</span>'
+            for index, name in enumerate(names)
         )
-        legend = f'<div class="legend">{names}</div>'
+        legend = f'<div class="legend">{items}</div>'
     return f"<figure><figcaption>{escape(title)}</figcaption>{legend}{content}</figure>"
 
 

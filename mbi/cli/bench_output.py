@@ -9,6 +9,7 @@ from rich.progress import Progress, TaskID
 
 from mbi.bench.compare import Comparison
 from mbi.bench.ramp import Step
+from mbi.bench.stages import stage_means
 from mbi.bench.svg import figure
 from mbi.cli.output import Output
 
@@ -65,6 +66,25 @@ def show_run(output: Output, result: dict[str, Any], directory: Path) -> None:
             )
             for node in result["nodes"]
         ),
+    )
+    _show_stages(output, result)
+
+
+def _show_stages(output: Output, result: dict[str, Any]) -> None:
+    """Print where the processor time of a transaction goes in the steady window."""
+    means = stage_means(result["nodes"])
+    if not means:
+        return
+    total = sum(means.values())
+    output.table(
+        ("stage", "us per transaction and node", "share"),
+        ((name, figure(value), f"{value / total:.0%}") for name, value in means.items()),
+    )
+    blocks = result["building_blocks"]
+    output.text(
+        f"{figure(blocks['cpu_us_per_transaction'])} us are {figure(blocks['ratio_mean'])} times "
+        f"the building blocks (signature + {blocks['other_blocks_us']:g} us); "
+        f"worst node {figure(blocks['ratio_worst'])}, limit {blocks['ratio_limit']:g}"
     )
 
 

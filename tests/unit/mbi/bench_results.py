@@ -51,7 +51,15 @@ def run_result() -> dict[str, Any]:
         watch=watch,
         integrity=integrity,
         records=[_record(), NodeRecord()],
-        readings=[(_readings(0), _readings(40)), (None, None)],
+        readings=[
+            {
+                "before": _readings(0),
+                "steady_from": _readings(20),
+                "steady_to": _readings(60),
+                "after": _readings(99),
+            },
+            {},
+        ],
         setup_s=1.5,
         generator_cpu_s=0.5,
         faults=[{"s": 3.0, "event": "com-1 killed"}],
@@ -80,7 +88,11 @@ def _record() -> NodeRecord:
 def _readings(count: float) -> Readings:
     return Readings(
         {
-            "mbi_node_verification_seconds_total": count / 10_000,
+            "mbi_node_stage_cpu_seconds_total{decode}": count * 5e-6,
+            "mbi_node_stage_cpu_seconds_total{signature}": count * 60e-6,
+            "mbi_process_cpu_seconds_total": count * 100e-6,
+            "mbi_chain_transactions_total{ok}": count,
+            "mbi_chain_transactions_total{failed}": 0.0,
             "mbi_node_signatures_verified_total": count,
             "mbi_node_loop_lag_seconds_sum": count / 1000,
             "mbi_node_loop_lag_seconds_count": count,

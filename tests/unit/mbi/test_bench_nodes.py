@@ -37,10 +37,14 @@ mbi_node_loop_lag_seconds_count 100.0
 mbi_node_loop_lag_seconds_sum 0.5
 # TYPE mbi_node_signatures_verified counter
 mbi_node_signatures_verified_total 500.0
-# TYPE mbi_node_verification_seconds counter
-mbi_node_verification_seconds_total 0.03
-# TYPE mbi_node_stage_seconds counter
-mbi_node_stage_seconds_total{stage="decode"} 0.002
+# TYPE mbi_node_stage_cpu_seconds counter
+mbi_node_stage_cpu_seconds_total{stage="signature"} 0.03
+mbi_node_stage_cpu_seconds_total{stage="decode"} 0.002
+# TYPE mbi_process_cpu_seconds counter
+mbi_process_cpu_seconds_total 0.05
+# TYPE mbi_chain_transactions counter
+mbi_chain_transactions_total{status="ok"} 400.0
+mbi_chain_transactions_total{status="failed"} 100.0
 # TYPE mbi_chain_height gauge
 mbi_chain_height 9.0
 """
@@ -103,9 +107,10 @@ def test_own_process_is_metered(tmp_path: Path) -> None:
 
 
 def test_counters_of_a_node_are_understood() -> None:
-    found = describe(Readings(), parse_readings(PAGE), 1000)
+    found = describe({"before": Readings(), "after": parse_readings(PAGE)}, 1000)
     assert found["signatures_verified"] == 500
-    assert found["stages_us_per_transaction"] == {"verification": 30.0, "stage:decode": 2.0}
+    assert found["stages_us_per_transaction"] == {"signature": 30.0, "decode": 2.0, "rest": 18.0}
+    assert found["steady"] is None
     assert found["loop_lag_ms"] == {
         "count": 100,
         "mean": 5.0,
@@ -118,7 +123,7 @@ def test_counters_of_a_node_are_understood() -> None:
 def test_only_what_grew_between_two_readings_counts() -> None:
     before, after = parse_readings(PAGE), parse_readings(PAGE)
     after.values["mbi_node_signatures_verified_total"] += 7
-    found = describe(before, after, 1000)
+    found = describe({"before": before, "after": after}, 1000)
     assert found["signatures_verified"] == 7
     assert found["loop_lag_ms"]["count"] == 0
     assert found["loop_lag_ms"]["mean"] is None
@@ -130,11 +135,12 @@ def test_counters_that_fell_began_again_at_zero() -> None:
         before.lag_buckets[bound] *= 10
     for key in before.values:
         before.values[key] *= 10
-    assert describe(before, parse_readings(PAGE), 1000)["signatures_verified"] == 500
+    found = describe({"before": before, "after": parse_readings(PAGE)}, 1000)
+    assert found["signatures_verified"] == 500
 
 
 def test_unknown_counters_stay_unknown() -> None:
-    assert set(describe(None, parse_readings(PAGE), 10).values()) == {None}
+    assert set(describe({"after": parse_readings(PAGE)}, 10).values()) == {None}
     assert lag_summary({}, 0.0, 0.0)["p99_at_most"] is None
     with pytest.raises(ValueError, match="float"):
         parse_readings("a page of something else")

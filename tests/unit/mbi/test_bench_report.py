@@ -224,7 +224,7 @@ def test_ramps_are_compared_by_their_knees() -> None:
         compare(ramp(), run_result())
 
 
-@pytest.mark.parametrize("text", [None, "{", "[]", '{"version": 1}', '{"version": 2, "kind": "x"}'])
+@pytest.mark.parametrize("text", [None, "{", "[]", '{"version": 1}', '{"version": 3, "kind": "x"}'])
 def test_what_is_no_result_is_refused(tmp_path: Path, text: str | None) -> None:
     file = tmp_path / "result.json"
     if text is not None:
