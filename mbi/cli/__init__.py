@@ -51,7 +51,8 @@ def cli() -> None:
 
     \b
     Exit codes: 0 ok, 1 operation failed, 2 usage or configuration, 3 node unreachable or not
-    ready, 4 outcome unknown (timed out), 5 integrity violation, 130 interrupted.
+    ready, 4 outcome unknown (too late, or the answer was lost), 5 integrity violation, 130
+    interrupted.
     """
 
 
