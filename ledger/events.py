@@ -199,31 +199,32 @@ _ACCOUNT_FIELDS: Final = frozenset({"account", "admin", "holder", "issuer", "sou
 _OBJECT_FIELDS: Final = frozenset({"asset", "organisation", "proposal"})
 
 
-def _readers(names: frozenset[str]) -> dict[type[Struct], tuple[tuple[str, ...], _Read]]:
-    """Return, for each event, which of these fields it has and a function that reads them all."""
-    readers: dict[type[Struct], tuple[tuple[str, ...], _Read]] = {}
-    for event in EVENT_NAMES:
-        fields = tuple(name for name in event.__struct_fields__ if name in names)
-        # Two paths to the same attribute make attrgetter return a tuple for a single field, too.
-        read = attrgetter(*fields, *fields[:1]) if fields else _nothing
-        readers[event] = fields, read
-    return readers
+def _fields(event: type[Struct], names: frozenset[str]) -> tuple[str, ...]:
+    return tuple(name for name in event.__struct_fields__ if name in names)
+
+
+def _reader(fields: tuple[str, ...]) -> _Read:
+    # Two paths to the same attribute make attrgetter return a tuple for a single field, too.
+    return attrgetter(*fields, *fields[:1]) if fields else _nothing
 
 
 def _nothing(_event: object) -> tuple[str, ...]:
     return ()
 
 
-_ACCOUNTS_OF: Final = {kind: read for kind, (_, read) in _readers(_ACCOUNT_FIELDS).items()}
-_OBJECTS_OF: Final = _readers(_OBJECT_FIELDS)
+ACCOUNTS_OF: Final = {event: _reader(_fields(event, _ACCOUNT_FIELDS)) for event in EVENT_NAMES}
+"""Reads the accounts of an event of a type, of which some may come twice."""
+OBJECTS_OF: Final = {event: _reader(_fields(event, _OBJECT_FIELDS)) for event in EVENT_NAMES}
+"""Reads the ids of the other objects of an event of a type; the first may come twice."""
+_OBJECT_KINDS: Final = {event: _fields(event, _OBJECT_FIELDS) for event in EVENT_NAMES}
 
 
 def event_accounts(event: Event) -> tuple[Address, ...]:
     """Return the accounts in whose history the event belongs, each once."""
-    return tuple(dict.fromkeys(_ACCOUNTS_OF[type(event)](event)))
+    return tuple(dict.fromkeys(ACCOUNTS_OF[type(event)](event)))
 
 
 def event_objects(event: Event) -> tuple[str, ...]:
     """Return the other objects that the event touches, as ``kind:id``."""
-    fields, read = _OBJECTS_OF[type(event)]
-    return tuple([f"{name}:{value}" for name, value in zip(fields, read(event), strict=False)])
+    kinds, ids = _OBJECT_KINDS[type(event)], OBJECTS_OF[type(event)](event)
+    return tuple([f"{kind}:{value}" for kind, value in zip(kinds, ids, strict=False)])

@@ -18,14 +18,18 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from heapq import merge
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-import msgspec
-from msgspec import Struct
-
-from ledger.events import EVENT_NAMES, Event, event_accounts, event_objects
+from ledger.events import (
+    ACCOUNTS_OF,
+    EVENT_NAMES,
+    OBJECTS_OF,
+    Event,
+    event_accounts,
+    event_objects,
+)
 from ledger.types import ADDRESS_BYTES, Digest, Height
 from storage.schema import (
     INDEX,
@@ -83,59 +87,95 @@ class EventPage(NamedTuple):
     """None if everything up to the head was seen."""
 
 
+_Name = tuple[type[Event], tuple[Any, ...]]
+"""Type of an event and the ids of its objects: they decide all its topics but the accounts."""
+
+
+class _Span:
+    """Entries of the topics that the blocks of one span touch."""
+
+    __slots__ = ("_accounts", "_other_keys", "_others", "first")
+
+    def __init__(self, first: Height) -> None:
+        self.first = first
+        self._accounts: dict[bytes, bytearray] = {}
+        """By address: most entries are of accounts, and their keys are made only to write them."""
+        self._others: dict[bytes, bytearray] = {}
+        self._other_keys: dict[_Name, list[bytes]] = {}
+
+    def add(
+        self, height: Height, transactions: Sequence[bytes], receipts: Sequence[Receipt]
+    ) -> None:
+        """Take in the next block of the span; this runs for every transaction."""
+        accounts, others, known = self._accounts, self._others, self._other_keys
+        offset = bytes((height - self.first,))
+        for index, wire, receipt in zip(INDEX, transactions, receipts, strict=False):
+            addresses = {wire[_SENDER]}
+            keys: set[bytes] = set()
+            for event in receipt.events:
+                event_type = type(event)
+                addresses.update(ACCOUNTS_OF[event_type](event))
+                name = event_type, OBJECTS_OF[event_type](event)
+                keys.update(known.get(name) or self._keys_of(name, event))
+            place = offset + index
+            # In whatever order: it only decides with which later block an entry is written.
+            for entries, touched in ((accounts, addresses), (others, keys)):
+                for key in touched:
+                    entry = entries.get(key)
+                    if entry is None:
+                        entries[key] = bytearray(place)
+                    else:
+                        entry += place
+
+    def _keys_of(self, name: _Name, event: Event) -> list[bytes]:
+        """Return the topics of an event other than accounts; most events of a span share a few."""
+        keys = [topic_key(*topic) for topic in topics_of(event) if topic.kind != TopicKind.ACCOUNT]
+        self._other_keys[name] = keys
+        return keys
+
+    def get(self, key: bytes) -> bytearray | None:
+        """Return the entry of a topic, or None."""
+        if key.startswith(_ACCOUNT_PREFIX):
+            return self._accounts.get(key[len(_ACCOUNT_PREFIX) :])
+        return self._others.get(key)
+
+    def items(self) -> Iterator[tuple[bytes, bytearray]]:
+        """Iterate over the topics with their entries."""
+        accounts = ((_ACCOUNT_PREFIX + key, entry) for key, entry in self._accounts.items())
+        return chain(accounts, self._others.items())
+
+    def __len__(self) -> int:
+        return len(self._accounts) + len(self._others)
+
+
 class TopicIndex:
     """Entries of all topics; blocks are added in order of heights, without gaps."""
 
     def __init__(self, store: KeyValueStore, first: Height) -> None:
         """``first`` is the height of the first block to be added: see :func:`first_height`."""
         self._store = store
-        self._span = first
-        """First height of the present span."""
-        self._present: dict[bytes, bytearray] = {}
-        self._previous: dict[bytes, bytearray] = {}
+        self._present = _Span(first)
+        self._previous = _Span(Height(first - SPAN_HEIGHTS))
         self._unwritten: Iterator[tuple[bytes, bytearray]] = iter(())
         self._unwritten_count = 0
-        self._object_keys: dict[str, bytes] = {}
 
     def add(
         self, height: Height, transactions: Sequence[bytes], receipts: Sequence[Receipt]
     ) -> None:
         """Take in the next executed block."""
-        while height >= self._span + SPAN_HEIGHTS:
-            self._span = Height(self._span + SPAN_HEIGHTS)
-            self._previous, self._present = self._present, {}
-            self._unwritten = iter(self._previous.items())
+        while height >= self._present.first + SPAN_HEIGHTS:
+            following = Height(self._present.first + SPAN_HEIGHTS)
+            self._previous, self._present = self._present, _Span(following)
+            self._unwritten = self._previous.items()
             self._unwritten_count = len(self._previous)
-            self._object_keys = {}
-        entries, object_key = self._present, self._object_key
-        offset = bytes((height - self._span,))
-        for index, wire, receipt in zip(INDEX, transactions, receipts, strict=False):
-            place = offset + index
-            keys = [_ACCOUNT_PREFIX + _decode_sender(wire).sender]
-            for event in receipt.events:
-                keys.append(_TYPE_KEYS[type(event)])
-                keys += [_ACCOUNT_PREFIX + address for address in event_accounts(event)]
-                keys += [object_key(name) for name in event_objects(event)]
-            for key in keys:
-                entry = entries.get(key)
-                if entry is None:
-                    entries[key] = bytearray(place)
-                elif not entry.endswith(place):
-                    entry += place
-
-    def _object_key(self, name: str) -> bytes:
-        """Return the key of an object's topic; most transactions of a span touch the same few."""
-        key = self._object_keys.get(name)
-        if key is None:
-            key = self._object_keys[name] = topic_key(TopicKind.OBJECT, name.encode())
-        return key
+        self._present.add(height, transactions, receipts)
 
     def flush(self, batch: Batch, height: Height) -> None:
         """Add to a block's batch its share of the span before; the last block adds the rest."""
         if not self._unwritten_count:
             return
-        at = encode_height(self._span - SPAN_HEIGHTS)
-        blocks_left = self._span + SPAN_HEIGHTS - height
+        at = encode_height(self._previous.first)
+        blocks_left = self._present.first + SPAN_HEIGHTS - height
         share = -(-self._unwritten_count // blocks_left)
         for key, entry in islice(self._unwritten, share):
             batch.put(key + at, bytes(entry))
@@ -168,13 +208,13 @@ class TopicIndex:
         self, key: bytes, after: Location | None, *, newest_first: bool
     ) -> Iterator[tuple[int, bytes | bytearray]]:
         """Iterate over the spans on the far side of ``after``, with their entries."""
-        previous = self._span - SPAN_HEIGHTS
-        low, high = 0, int(self._span)
+        previous, present = self._previous.first, self._present.first
+        low, high = 0, int(present)
         if after is not None and newest_first:
             high = after.height - after.height % SPAN_HEIGHTS
         elif after is not None:
             low = after.height - after.height % SPAN_HEIGHTS
-        recent = [(previous, self._previous.get(key)), (self._span, self._present.get(key))]
+        recent = [(previous, self._previous.get(key)), (present, self._present.get(key))]
         kept = [(at, entry) for at, entry in recent if entry is not None and low <= at <= high]
         stop = key + encode_height(max(min(previous, high + 1), 0))
         stored = self._store.iterate(key + encode_height(low), stop, reverse=newest_first)
@@ -256,15 +296,7 @@ class _Places:
         return bytes(self._entry[number * PLACE_BYTES : (number + 1) * PLACE_BYTES])
 
 
-class _Sender(Struct, array_like=True, frozen=True, gc=False):
-    """The first two fields of a transaction; the decoder skips the rest."""
-
-    version: int
-    sender: bytes
-
-
-_decode_sender = msgspec.msgpack.Decoder(_Sender).decode
+_SENDER: Final = slice(4, 4 + ADDRESS_BYTES)
+"""Place of the sender in a transaction's canonical bytes: behind one byte that begins the list, one
+of the version, and two that begin a byte string."""
 _ACCOUNT_PREFIX: Final = topic_key(TopicKind.ACCOUNT, bytes(ADDRESS_BYTES))[:-ADDRESS_BYTES]
-_TYPE_KEYS: Final = {
-    event: topic_key(TopicKind.TYPE, name.encode()) for event, name in EVENT_NAMES.items()
-}
