@@ -20,6 +20,7 @@ from mbi.localnet.processes import last_words, state_of
 from mbi.sync_client import Client
 
 POLL_S: Final = 0.1
+"""Between two attempts to reach a node that is still starting, so that nothing can be waited on."""
 QUERY_TIMEOUT_S: Final = 2.0
 QUERIES_MAX: Final = 16
 READY_TIMEOUT_S: Final = 30.0
@@ -87,7 +88,7 @@ def report_all(nodes: Sequence[NodeEntry]) -> list[NodeReport]:
 async def _wait_node_ready(node: NodeEntry, timeout_s: float) -> str:
     """Return an empty text when the node is ready, otherwise the last reason why not."""
     deadline = time.monotonic() + timeout_s
-    reason = ""
+    silence = reason = f"no answer from {node.http}"
     client = Client(node.http, QUERY_TIMEOUT_S)
     while time.monotonic() < deadline:
         if state_of(node).pid is None:
@@ -97,7 +98,7 @@ async def _wait_node_ready(node: NodeEntry, timeout_s: float) -> str:
         except NotReady as error:
             reason = str(error)
         except MbiError:
-            reason = f"no answer from {node.http}"
+            reason = silence
         else:
             return ""
         await asyncio.sleep(POLL_S)

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from mbi.errors import Unreachable
 from mbi.localnet.layout import NodeEntry
 from mbi.localnet.processes import write_pid
-from mbi.localnet.readiness import report_all
+from mbi.localnet.readiness import report_all, wait_ready
 from tests.unit.mbi.fake_node import FakeNode
 
 
@@ -40,6 +41,11 @@ def test_a_validator_that_left_is_an_observer(entry: NodeEntry, node: FakeNode) 
     first = NodeEntry("gov-1", "validator", "government", entry.http, entry.p2p, entry.home)
     found = report(first)
     assert (found["role"], found["chamber"], found["height"]) == ("observer", None, 7)
+
+
+async def test_a_node_that_was_not_asked_in_time_is_not_ready(entry: NodeEntry) -> None:
+    with pytest.raises(Unreachable, match="com-3: no answer"):
+        await wait_ready([entry], 0.0)
 
 
 def test_a_node_that_does_not_answer_has_the_role_it_was_made_with(entry: NodeEntry) -> None:
