@@ -8,7 +8,7 @@ never valid, not yet known.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
 import structlog
@@ -203,7 +203,8 @@ class Application:
         try:
             block = self._pool.get(request.block_hash) or await self._assemble(request)
             if not block.is_checked:
-                self._check(block)
+                with self._costs.measure("resolve"):
+                    self._check(block)
                 self._pool.add(block)
         except (BodyMissing, PoolFull):
             return Verdict.NOT_YET
@@ -257,7 +258,25 @@ class Application:
             certificate = _encoded(request.parent_certificate)
             members = decode_members(payload)
             return PoolBlock(request.block_hash, request.header, certificate, [], members)
-        hashes = _split(payload)
+        with self._costs.measure("resolve"):
+            hashes = _split(payload)
+            found, missing = self._look_up(hashes)
+        if missing:
+            found |= await self._source.transactions(request, missing)
+            whole = self._pool.get(request.block_hash)
+            if whole is not None:
+                return whole  # fetched meanwhile
+            if any(wire_hash not in found for wire_hash in hashes):
+                raise BodyMissing
+        with self._costs.measure("resolve"):
+            certificate = _encoded(request.parent_certificate)
+            transactions = [found[wire_hash] for wire_hash in hashes]
+            return PoolBlock(request.block_hash, request.header, certificate, transactions)
+
+    def _look_up(
+        self, hashes: Sequence[Digest]
+    ) -> tuple[dict[Digest, DecodedTransaction], dict[int, Digest]]:
+        """Return which of these are pending here, and the positions of the others."""
         found: dict[Digest, DecodedTransaction] = {}
         missing: dict[int, Digest] = {}
         for index, wire_hash in enumerate(hashes):
@@ -266,16 +285,7 @@ class Application:
                 missing[index] = wire_hash
             else:
                 found[wire_hash] = entry.transaction
-        if missing:
-            found |= await self._source.transactions(request, missing)
-            whole = self._pool.get(request.block_hash)
-            if whole is not None:
-                return whole  # fetched meanwhile
-            if any(wire_hash not in found for wire_hash in hashes):
-                raise BodyMissing
-        certificate = _encoded(request.parent_certificate)
-        transactions = [found[wire_hash] for wire_hash in hashes]
-        return PoolBlock(request.block_hash, request.header, certificate, transactions)
+        return found, missing
 
     def _check(self, block: PoolBlock) -> None:
         unfinished = [above.used for above in self._pool.ancestors(block.header.parent_hash)]

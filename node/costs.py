@@ -20,15 +20,17 @@ Stage = Literal[
     "gossip",
     "propose",
     "resolve",
+    "consensus",
     "execute",
     "tree",
     "write",
 ]
 """``decode``: bytes to transactions, with their hashes. ``checks``: everything else that admission
 and the mempool look at. ``signature``: the verifying thread. ``gossip``: passing transactions on
-and taking them in. ``propose``: building a block. ``resolve``: finding and judging the transactions
-of another's block. ``execute``: applying them. ``tree``: state root and history. ``write``: filling
-the database's batch, and writing it."""
+and taking them in, with frames and encryption, those of votes too; decryption is the event loop's.
+``propose``: building a block. ``resolve``: finding and judging the transactions of another's block.
+``consensus``: the engine, with the signatures of votes. ``execute``: applying transactions.
+``tree``: state root and history. ``write``: filling the database's batch, and writing it."""
 
 STAGES: Final[tuple[Stage, ...]] = get_args(Stage)
 

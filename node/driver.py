@@ -36,6 +36,7 @@ from consensus.effects import (
 from consensus.inputs import Input, PeerId, Received, Timer, TimerFired
 from consensus.replica import Replica
 from consensus.types import ConsensusMessage
+from node.costs import Costs
 
 INBOX_MAX: Final = 8_192
 """Inputs waiting for the engine; beyond it messages of peers are dropped (they are repeated)."""
@@ -89,10 +90,13 @@ Watch = Callable[[list[Effect]], None]
 class Driver:
     """Owner of the engine, its inbox and its timers."""
 
-    def __init__(self, engine: Replica, outside: Outside, watch: Watch | None = None) -> None:
+    def __init__(
+        self, engine: Replica, outside: Outside, watch: Watch | None = None, *, costs: Costs
+    ) -> None:
         """Take a replica that was not started; ``watch`` sees the effects of every turn."""
         self.engine = engine
         self._watch = watch
+        self._costs = costs
         self.dropped_total = 0
         """Peer messages dropped because the inbox was full."""
         self._outside = outside
@@ -130,8 +134,9 @@ class Driver:
             await wake.wait()
             now_ms = self._now_ms()
             effects: list[Effect] = []
-            for _ in range(min(len(inbox), TURN_INPUTS_MAX)):
-                effects += step(now_ms, inbox.popleft())
+            with self._costs.measure("consensus"):
+                for _ in range(min(len(inbox), TURN_INPUTS_MAX)):
+                    effects += step(now_ms, inbox.popleft())
             if not inbox:
                 wake.clear()
             if self._watch is not None:

@@ -304,6 +304,10 @@ class Fetcher:
 
     def _check_header(self, data: bytes) -> _Whole:
         """Recompute everything that the header commits to."""
+        with self._costs.measure("resolve"):
+            return self._recompute(data)
+
+    def _recompute(self, data: bytes) -> _Whole:
         block = _decode_block(data)
         header = block.header
         check_members(header, block.next_validators)

@@ -120,7 +120,7 @@ class Node:
         self.participation = ParticipationLog(chain_id, self.epochs.present)
         network_config = home.network_config()
         self._configured_peers = network_config.peers
-        self.network = Network(network_config, self)
+        self.network = Network(network_config, self, lambda: self.costs.measure("gossip"))
         self._list_members()
         self.intake = Intake(
             chain_id,
@@ -162,7 +162,7 @@ class Node:
         )
         self.server = Server(self.pool, self.chain)
         self.evidence = self._make_evidence_desk()
-        self.driver = Driver(self._make_replica(), self, self._watch)
+        self.driver = Driver(self._make_replica(), self, self._watch, costs=self.costs)
         self.telemetry = Telemetry(self, metrics)
         self._stages = StageClock(metrics.consensus)
         self._told_work = False
@@ -333,10 +333,11 @@ class Node:
         """Write votes with the blocks they rest on in one synced batch."""
         batch = self.home.store.batch()
         votes = self.home.votes
-        for effect in effects:
-            votes.persist(batch, effect, lambda digest: self.pool.require(digest).to_block())
-        for store in stores:
-            votes.store(batch, store)
+        with self.costs.measure("write"):
+            for effect in effects:
+                votes.persist(batch, effect, lambda digest: self.pool.require(digest).to_block())
+            for store in stores:
+                votes.store(batch, store)
         await self.writer.write(batch, sync=bool(effects))
 
     def send(self, peer: PeerId, message: ConsensusMessage) -> None:
@@ -349,7 +350,8 @@ class Node:
 
     def request_proposal(self, request: RequestProposal) -> None:
         """Build at once: it takes about a millisecond for a full block."""
-        built = self.application.build(request)
+        with self.costs.measure("propose"):
+            built = self.application.build(request)
         self.driver.post(built)
         # Nothing was built although work waits: only an execution result can change that.
         if built.header is not None:
@@ -505,10 +507,11 @@ class Node:
 
     def _publish(self, wires: Sequence[bytes], source: PeerId | None) -> None:
         """Pass transactions on once per link: validators hear of each from whoever got it first."""
-        if source is None:
-            self.network.gossip(wires)
-        elif self.validators.index_of_node(source) is None:
-            self.network.gossip(wires, exclude=(source,))
+        with self.costs.measure("gossip"):
+            if source is None:
+                self.network.gossip(wires)
+            elif self.validators.index_of_node(source) is None:
+                self.network.gossip(wires, exclude=(source,))
 
     def _height_of(self, transaction_id: Digest) -> Height | None:
         location = self.chain.transaction(transaction_id)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import nullcontext
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, cast, get_args, overload
 
@@ -50,7 +51,7 @@ from p2p.messages import (
 )
 from p2p.peers import Peer, PeerInfo, PeerTable
 from p2p.protocol import Connection
-from p2p.transport import Admission, Channel
+from p2p.transport import Admission, Channel, Measure
 
 if TYPE_CHECKING:
     import socket
@@ -91,13 +92,16 @@ class Network:
     raised.
     """
 
-    def __init__(self, config: NetworkConfig, handler: Handler) -> None:
+    def __init__(
+        self, config: NetworkConfig, handler: Handler, measure: Measure = nullcontext
+    ) -> None:
         self.height = 0
         """Own executed height, told to peers for display; kept up to date by the node."""
         self.refusals: Counter[str] = Counter()
         """Connections refused after TLS and before they were up, by code."""
         self._config = config
         self._handler = handler
+        self._measure = measure
         self._identity = load_identity(
             config.node_key_path, config.certificate_path, config.ca_path
         )
@@ -363,7 +367,7 @@ class Network:
     # --- inside -----------------------------------------------------------------------------------
 
     def _make_channel(self, address: str, dialled: PeerId | None) -> Channel:
-        return Channel(self, self._config.limits, address, dialled)
+        return Channel(self, self._config.limits, address, dialled, self._measure)
 
     def _start_dialling(self, peer: Peer) -> None:
         if peer.config.port is not None and self._group is not None:
@@ -420,8 +424,9 @@ class Network:
             due_s = self._batcher.due_s
             if due_s is not None:
                 await asyncio.sleep(due_s - self._now_s())
-                for recipients, batch in self._batcher.flush(self._now_s()):
-                    self._send_batch(recipients, batch)
+                with self._measure():
+                    for recipients, batch in self._batcher.flush(self._now_s()):
+                        self._send_batch(recipients, batch)
 
     async def _beat(self) -> None:
         """Ping every peer, find the silent ones, and sum up refusals in one line."""

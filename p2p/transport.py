@@ -12,6 +12,8 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections import Counter
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -33,7 +35,6 @@ from p2p.queues import SendQueue
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import Callable
 
     from consensus.inputs import PeerId
     from p2p.config import Limits
@@ -74,6 +75,10 @@ class Admission:
     statistics: PeerStatistics
 
 
+Measure = Callable[[], AbstractContextManager[None]]
+"""Makes a context whose work is charged to the network."""
+
+
 class ChannelOwner(Protocol):
     """Decides about channels; called on the loop, must not block."""
 
@@ -103,7 +108,12 @@ class Channel(asyncio.Protocol):
     """One connection. ``peer_id`` is set as soon as TLS is up."""
 
     def __init__(
-        self, owner: ChannelOwner, limits: Limits, address: str, dialled: PeerId | None
+        self,
+        owner: ChannelOwner,
+        limits: Limits,
+        address: str,
+        dialled: PeerId | None,
+        measure: Measure = nullcontext,
     ) -> None:
         self.address = address
         self.dialled = dialled
@@ -115,6 +125,7 @@ class Channel(asyncio.Protocol):
         """Set by the owner once the connection is up or over."""
         self._gone = asyncio.Event()
         self._owner = owner
+        self._measure = measure
         self._limits = limits
         self._loop = asyncio.get_running_loop()
         self._statistics = PeerStatistics()
@@ -312,7 +323,8 @@ class Channel(asyncio.Protocol):
     def _guarded(self, callback: Callable[[], None]) -> None:
         """Run a callback of the loop: the root of its own stack, so defects are reported here."""
         try:
-            callback()
+            with self._measure():
+                callback()
         except Exception as error:
             self._owner.on_failure(error)
             if self._transport is not None:

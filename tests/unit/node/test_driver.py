@@ -15,6 +15,7 @@ from consensus.replica import Replica
 from consensus.types import StatusRequest
 from ledger.types import Height, View
 from node import driver as module
+from node.costs import Costs
 from node.driver import Driver, Tasks
 from node.errors import FatalError
 
@@ -74,7 +75,7 @@ class Recorder:
 
 def make(script: list[list[Effect]]) -> tuple[Driver, ScriptedEngine, Recorder]:
     engine, outside = ScriptedEngine(script), Recorder()
-    return Driver(cast("Replica", engine), cast("Any", outside)), engine, outside
+    return Driver(cast("Replica", engine), cast("Any", outside), costs=Costs()), engine, outside
 
 
 async def test_nothing_is_sent_before_the_write_is_synced() -> None:
