@@ -161,6 +161,14 @@ def create_private_file(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def replace_private_file(path: Path, content: bytes) -> None:
+    """Write a file only its owner can read so that others see all of the old or of the new one."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    create_private_file(fresh, content)
+    fresh.replace(path)
+
+
 def read_key(path: Path, passphrase: bytes | None, *, demand_encryption: bool = False) -> bytes:
     """Return the 32-byte seed of an Ed25519 key file.
 

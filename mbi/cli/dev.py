@@ -10,13 +10,13 @@ import signal
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import click
 
 from mbi.cli.base import MbiCommand, Session, any_path, pass_session
 from mbi.cli.output import Output
 from mbi.errors import ExitCode, ProcessFailed
+from mbi.keyfiles import replace_private_file
 from mbi.localnet.builder import build_network
 from mbi.localnet.layout import Network
 from mbi.localnet.ports import demand_free
@@ -97,7 +97,7 @@ async def _run(
             return ExitCode.INTERRUPTED
         document = network.to_json(supervisor.pids)
         if ready_file is not None:
-            _write_atomically(ready_file, document)
+            replace_private_file(ready_file, (json.dumps(document, indent=2) + "\n").encode())
         output.document(document)
         _banner(output, network, topology)
         await _report_deaths(output, supervisor, stopping)
@@ -176,16 +176,6 @@ def _banner(output: Output, network: Network, topology: Topology) -> None:
     )
     output.text(f"  curl {network.nodes[0].http}/v1/status")
     output.text("Ctrl-C stops everything.")
-
-
-def _write_atomically(path: Path, document: dict[str, Any]) -> None:
-    """Write so that a reader sees the whole file or none; it holds development keys."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        json.dump(document, file, indent=2)
-        file.write("\n")
-    scratch.replace(path)
 
 
 def _own_name() -> str:

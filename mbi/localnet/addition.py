@@ -6,7 +6,6 @@ In production every organisation makes its own keys, and only public parts trave
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import signal
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from ledger.crypto import SigningKey
 from mbi.errors import UsageError
-from mbi.keyfiles import create_private_file, read_key, write_key
+from mbi.keyfiles import read_key, replace_private_file, write_key
 from mbi.localnet.certificates import issue_certificate
 from mbi.localnet.config_file import PeerText, config_text, peer_text
 from mbi.localnet.identities import KeySource
@@ -56,7 +55,7 @@ def add_node(network: Network, name: str) -> tuple[Network, NodeEntry]:
         shutil.rmtree(entry.home_path, ignore_errors=True)
         raise
     larger = replace(network, nodes=(*network.nodes, entry))
-    _save(larger)
+    replace_private_file(network.directory / NETWORK_FILE, save_network(larger))
     block = peer_text(PeerText(name, _node_id(entry), entry.p2p))
     for other in network.nodes:
         with (other.home_path / "config.toml").open("a", encoding="utf-8") as file:
@@ -104,12 +103,3 @@ def _write_home(directory: Path, entry: NodeEntry, config: str) -> None:
     certificate = issue_certificate(authority_seed, authority, node_key, entry.name)
     (keys / "node.crt").write_bytes(certificate)
     (keys / "ca.crt").write_bytes(authority)
-
-
-def _save(network: Network) -> None:
-    """Replace the description of the network in one step."""
-    path = network.directory / NETWORK_FILE
-    fresh = path.with_name(f"{path.name}.new")
-    fresh.unlink(missing_ok=True)
-    create_private_file(fresh, save_network(network))
-    os.replace(fresh, path)
