@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,15 +16,17 @@ from consensus.light.proofs import sealed
 from ledger.genesis import genesis_json
 from ledger.records import account_key, organisation_key
 from ledger.transaction import decode_transaction
-from mbi import cli
 from mbi.sync_client import Client
 from node.api.context import Context
 from node.api.limits import Limits
 from node.api.server import ApiServer
 from node.metrics import Metrics
+from tests.unit.mbi.commands import Runner
 from tests.unit.node_api.fakes import ALICE_ADDRESS, FakeNode
 
 DEADLINE_S = 10
+
+Mbi = Callable[..., tuple[int, Any]]
 
 
 @dataclass
@@ -81,30 +82,20 @@ def serving(genesis: Path) -> Iterator[Served]:
 
 
 @pytest.fixture
-def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    monkeypatch.chdir(tmp_path)
+def served(tmp_path: Path) -> Iterator[Served]:
     with serving(tmp_path / "genesis.json") as found:
         yield found
 
 
-class Mbi:
-    """Runs the command in this process."""
-
-    def __init__(self, capture: pytest.CaptureFixture[str]) -> None:
-        self._capture = capture
-
-    def __call__(self, *words: str) -> tuple[int, Any]:
-        """Return exit code and JSON document."""
-        self._capture.readouterr()
-        code = int(cli.run([*words, "--json"]))
-        return code, json.loads(self._capture.readouterr().out)
-
-
 @pytest.fixture
-def mbi(capsys: pytest.CaptureFixture[str]) -> Mbi:
-    return Mbi(capsys)
+def mbi(mbi: Runner) -> Mbi:
+    """The command with `--json`: exit code and document."""
+
+    def run(*words: str) -> tuple[int, Any]:
+        found = mbi(*words, "--json")
+        return found.code, found.document
+
+    return run
 
 
 def proof_of(mbi: Mbi, served: Served, *words: str) -> Path:
