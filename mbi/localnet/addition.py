@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from ledger.crypto import SigningKey
 from mbi.errors import UsageError
 from mbi.keyfiles import read_key, replace_private_file, write_key
-from mbi.localnet.certificates import issue_certificate
+from mbi.localnet.certificates import write_channel_keys
 from mbi.localnet.config_file import PeerText, config_text, peer_text
 from mbi.localnet.identities import KeySource
 from mbi.localnet.layout import NETWORK_FILE, Network, NodeEntry, save_network
@@ -96,10 +96,6 @@ def _write_home(directory: Path, entry: NodeEntry, config: str) -> None:
     shutil.copyfile(directory / "genesis.json", entry.home_path / "genesis.json")
     (entry.home_path / "config.toml").write_text(config, encoding="utf-8")
     write_key(keys / "validator.pem", source.seed("validator"), None)
-    write_key(keys / "node.pem", source.seed("node"), None)
     authority = (directory / "ca" / "ca.crt").read_bytes()
     authority_seed = read_key(directory / "ca" / "ca.pem", None)
-    node_key = source.key("node").public_key
-    certificate = issue_certificate(authority_seed, authority, node_key, entry.name)
-    (keys / "node.crt").write_bytes(certificate)
-    (keys / "ca.crt").write_bytes(authority)
+    write_channel_keys(keys, entry.name, source.seed("node"), authority_seed, authority)

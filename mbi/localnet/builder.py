@@ -10,7 +10,7 @@ from ledger.address import format_address
 from ledger.genesis import Genesis, chain_id, genesis_json
 from mbi.errors import UsageError
 from mbi.keyfiles import create_private_file, write_key
-from mbi.localnet.certificates import issue_certificate, make_authority
+from mbi.localnet.certificates import make_authority, write_channel_keys
 from mbi.localnet.config_file import PeerText, config_text
 from mbi.localnet.genesis import (
     DEV_ACCOUNTS,
@@ -173,11 +173,7 @@ def _write_home(
         write_key(keys / "validator.pem", source.seed(f"validator/{node.name}"), None)
         write_key(keys / "reporter.pem", source.seed(reporter_label(node.name)), None)
     node_seed = source.seed(f"node/{node.name}")
-    write_key(keys / "node.pem", node_seed, None)
-    node_key = source.key(f"node/{node.name}").public_key
-    certificate = issue_certificate(authority_seed, authority, node_key, node.name)
-    (keys / "node.crt").write_bytes(certificate)
-    (keys / "ca.crt").write_bytes(authority)
+    write_channel_keys(keys, node.name, node_seed, authority_seed, authority)
     if not _gives(node):
         return
     faucet_seed = source.seed(f"account/{FAUCET}").hex()

@@ -8,12 +8,16 @@ the registered one after the handshake; the authority only keeps strangers out
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from ledger.crypto import SigningKey
+from mbi.keyfiles import write_key
 
 VALID_FOR: Final = timedelta(days=3650)
 """A local network is thrown away long before; renewing certificates is not its purpose."""
@@ -36,6 +40,17 @@ def make_authority(seed: bytes, network: str) -> bytes:
         .sign(key, None)
     )
     return certificate.public_bytes(Encoding.PEM)
+
+
+def write_channel_keys(
+    keys: Path, name: str, node_seed: bytes, authority_seed: bytes, authority: bytes
+) -> None:
+    """Write what a node's channels need into the keys directory of its home."""
+    node_key = SigningKey.from_seed(node_seed).public_key
+    certificate = issue_certificate(authority_seed, authority, node_key, name)
+    write_key(keys / "node.pem", node_seed, None)
+    (keys / "node.crt").write_bytes(certificate)
+    (keys / "ca.crt").write_bytes(authority)
 
 
 def issue_certificate(
