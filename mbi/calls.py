@@ -259,7 +259,8 @@ def _unanswered(call: Call, what: str, advice: str) -> Unreachable | OutcomeUnkn
     """Return the error for a call without a usable answer: a submission may still take effect."""
     if call.is_submission:
         return OutcomeUnknown(
-            f"{what}; the outcome is unknown, sending the same bytes again is safe"
+            f"{what}; the outcome is unknown: ask with `mbi tx status ID`; "
+            "sending the same bytes again is safe"
         )
     return Unreachable(f"{what}; {advice}")
 
