@@ -114,8 +114,10 @@ def test_board_reads_from_the_provisioned_source() -> None:
     (source,) = yaml.safe_load(path.read_text())["datasources"]
     panels = [*PANELS, *(target for panel in PANELS for target in panel["targets"])]
     assert {panel["datasource"]["uid"] for panel in panels} == {source["uid"]}
-    host, port = re.fullmatch(r"http://(\w+):(\d+)", source["url"]).groups()  # type: ignore[union-attr]
-    assert any(published.endswith(f":{port}") for published in COMPOSE["services"][host]["ports"])
+    address = re.fullmatch(r"http://(\w+):(\d+)", source["url"])
+    assert address is not None
+    published = COMPOSE["services"][address[1]]["ports"]
+    assert any(port.endswith(f":{address[2]}") for port in published)
 
 
 def test_grafana_finds_the_board_where_it_is_mounted() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from ledger.address import address_of, format_address
 from ledger.crypto import SigningKey
@@ -147,7 +148,9 @@ def test_certificate_carries_the_node_key_and_is_issued_by_the_authority() -> No
     )
     authority = x509.load_pem_x509_certificate(authority_pem)
     certificate.verify_directly_issued_by(authority)
-    assert certificate.public_key().public_bytes_raw() == node_key  # type: ignore[union-attr]
+    key = certificate.public_key()
+    assert isinstance(key, Ed25519PublicKey)
+    assert key.public_bytes_raw() == node_key
     now = datetime.now(UTC)
     assert certificate.not_valid_before_utc < now < certificate.not_valid_after_utc
     constraints = certificate.extensions.get_extension_for_class(x509.BasicConstraints).value
