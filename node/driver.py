@@ -207,5 +207,9 @@ class Tasks:
         self._running[key] = self._group.create_task(run(), name=str(key))
         return True
 
+    def is_running(self, key: object) -> bool:
+        """Tell whether work with this key was started and has not ended."""
+        return key in self._running
+
     def __len__(self) -> int:
         return len(self._running)

@@ -368,8 +368,13 @@ class Node:
         self._start(("judge", request.block_hash), judge)
 
     def fetch_block(self, request: FetchBlock) -> None:
-        """Fetch one block, unless that is under way."""
-        self._start(("block", request.block_hash), lambda: self.fetcher.block(request))
+        """Fetch one block, unless that is under way or what it consists of is being looked for.
+
+        A certified block that is still being judged lacks transactions or their checks, and the
+        judge asks for just these: the whole block would be decoded and checked a second time.
+        """
+        if self._tasks is None or not self._tasks.is_running(("judge", request.block_hash)):
+            self._start(("block", request.block_hash), lambda: self.fetcher.block(request))
 
     def fetch_chain(self, request: FetchChain) -> None:
         """Fetch the missing chain, unless that is under way."""

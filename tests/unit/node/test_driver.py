@@ -158,8 +158,10 @@ async def test_work_with_one_key_runs_once_at_a_time() -> None:
         assert not tasks.start("key", work)
         assert tasks.start("other", work)
         await asyncio.sleep(0)
+        assert tasks.is_running("key")
         release.set()
     assert started == 2
+    assert not tasks.is_running("key")
     assert len(tasks) == 0
 
 
