@@ -46,6 +46,8 @@ class FinalityWatch:
         self.blocks: list[ObservedBlock] = []
         self.on_final: Callable[[int], None] = lambda _: None
         """Called with the number of our transactions that just became final."""
+        self.ours_last_s: float | None = None
+        """When the last block with a transaction of ours was seen."""
         self.missed_polls = 0
         """Requests that failed; while they do, latencies are over-estimated."""
 
@@ -101,4 +103,5 @@ class FinalityWatch:
                 ours += 1
         self.blocks.append(ObservedBlock(height, time_ms, now_s, len(ids), ours))
         if ours:
+            self.ours_last_s = now_s
             self.on_final(ours)

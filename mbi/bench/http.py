@@ -6,8 +6,9 @@ client library costs more processor time per request than the node that is to be
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+import re
+from functools import lru_cache
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
 
 from mbi.errors import Unreachable
@@ -17,6 +18,10 @@ BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 """The longest answer that a benchmark asks for is the ids of one block: 132 KiB."""
 
 _HEAD_END: Final = b"\r\n\r\n"
+_STATUS: Final = re.compile(rb"HTTP/1\.[01] (\d{3})(?: |$)")
+_LENGTH: Final = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,9})[ \t]*(?:\r|$)", re.IGNORECASE)
+_RETRY_AFTER: Final = re.compile(rb"\r\nretry-after:[ \t]*(\d{1,9})[ \t]*(?:\r|$)", re.IGNORECASE)
+_CLOSES: Final = re.compile(rb"\r\nconnection:[ \t]*close[ \t]*(?:\r|$)", re.IGNORECASE)
 
 
 class BadAnswer(Unreachable):
@@ -25,26 +30,33 @@ class BadAnswer(Unreachable):
     code = "bad_answer"
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """One HTTP answer."""
 
     status: int
-    content_type: str
     body: bytes
-    closes: bool
+    closes: bool = False
     """The server ends the connection after it."""
+    retry_after_s: int | None = None
+
+
+@lru_cache(maxsize=256)
+def _head(url: str, method: str, path: str, accept: str, content_type: str) -> bytes:
+    """Return all but the length of the body: the same for every request of a load."""
+    lines = [f"{method} {path} HTTP/1.1", f"Host: {urlsplit(url).netloc}", f"Accept: {accept}"]
+    if content_type:
+        lines.append(f"Content-Type: {content_type}")
+    return "\r\n".join(lines).encode("ascii")
 
 
 def request_bytes(
     url: str, method: str, path: str, body: bytes = b"", *, accept: str, content_type: str = ""
 ) -> bytes:
     """Return a whole request for one node."""
-    host = urlsplit(url).netloc
-    lines = [f"{method} {path} HTTP/1.1", f"Host: {host}", f"Accept: {accept}"]
-    if body:
-        lines += [f"Content-Type: {content_type}", f"Content-Length: {len(body)}"]
-    return "\r\n".join([*lines, "", ""]).encode("ascii") + body
+    head = _head(url, method, path, accept, content_type)
+    if not body:
+        return head + _HEAD_END
+    return b"%b\r\nContent-Length: %d\r\n\r\n%b" % (head, len(body), body)
 
 
 class AnswerParser:
@@ -54,7 +66,7 @@ class AnswerParser:
 
     def __init__(self) -> None:
         self._buffer = bytearray()
-        self._head: tuple[int, str, bool] | None = None
+        self._head: tuple[int, bool, int | None] | None = None
         self._length = 0
 
     @property
@@ -71,11 +83,11 @@ class AnswerParser:
                 return answers
             if self._head is None or len(self._buffer) < self._length:
                 return answers
-            status, content_type, closes = self._head
+            status, closes, retry_after_s = self._head
             body = bytes(self._buffer[: self._length])
             del self._buffer[: self._length]
             self._head = None
-            answers.append(Answer(status, content_type, body, closes))
+            answers.append(Answer(status, body, closes, retry_after_s))
 
     def _read_head(self) -> bool:
         """Parse the head of the next answer if all of it is there."""
@@ -84,28 +96,18 @@ class AnswerParser:
             if len(self._buffer) > HEAD_BYTES_MAX:
                 raise BadAnswer(f"answer head longer than {HEAD_BYTES_MAX} bytes")
             return False
-        lines = bytes(self._buffer[:end]).split(b"\r\n")
+        head = bytes(self._buffer[:end])
         del self._buffer[: end + len(_HEAD_END)]
-        headers = dict(_header(line) for line in lines[1:])
-        length = headers.get(b"content-length", b"")
-        if not length.isdigit() or len(length) > 9 or int(length) > BODY_BYTES_MAX:
-            raise BadAnswer(f"answer without a usable Content-Length: {length[:40]!r}")
-        self._length = int(length)
-        content_type = headers.get(b"content-type", b"").split(b";")[0].strip().decode("latin-1")
-        closes = headers.get(b"connection", b"").lower() == b"close"
-        self._head = (_status(lines[0]), content_type, closes)
+        status, length = _STATUS.match(head), _LENGTH.search(head)
+        if status is None:
+            raise BadAnswer(f"no HTTP status line: {head[:60]!r}")
+        if length is None or int(length[1]) > BODY_BYTES_MAX:
+            raise BadAnswer(f"answer without a usable Content-Length: {head[:200]!r}")
+        self._length = int(length[1])
+        retry_after = _RETRY_AFTER.search(head)
+        self._head = (
+            int(status[1]),
+            _CLOSES.search(head) is not None,
+            None if retry_after is None else int(retry_after[1]),
+        )
         return True
-
-
-def _status(line: bytes) -> int:
-    parts = line.split(b" ", 2)
-    if len(parts) < 2 or parts[0] not in (b"HTTP/1.1", b"HTTP/1.0") or not parts[1].isdigit():
-        raise BadAnswer(f"no HTTP status line: {line[:60]!r}")
-    return int(parts[1][:4])
-
-
-def _header(line: bytes) -> tuple[bytes, bytes]:
-    name, colon, value = line.partition(b":")
-    if not colon:
-        raise BadAnswer(f"no header line: {line[:60]!r}")
-    return name.strip().lower(), value.strip()

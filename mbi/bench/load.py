@@ -1,4 +1,4 @@
-"""Sends prepared requests at a fixed rate (open loop) or with a fixed number in flight (closed).
+"""Sends prepared requests at fixed rates (open loop) or with a fixed number in flight (closed).
 
 In the open loop a request is due at its place in the schedule, whatever the network does; latency
 counts from there, also if the generator or the node is late. A request that a node did not answer
@@ -13,9 +13,10 @@ import math
 import time
 from array import array
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -27,6 +28,8 @@ from mbi.errors import Unreachable
 
 CONNECTIONS_PER_NODE: Final = 16
 """More would only queue in the node; fewer could make the generator the bottleneck."""
+POSTS_IN_A_ROW_MAX: Final = 16
+"""A generator that is late looks for answers after this many requests."""
 HTTP_OK: Final = 200
 HTTP_ACCEPTED: Final = 202
 
@@ -37,6 +40,14 @@ UNANSWERED: Final = 3
 _decode_results: Final = msgspec.msgpack.Decoder(list[list[Any]]).decode
 
 
+class Refusal(NamedTuple):
+    """Why a transaction was refused."""
+
+    code: str
+    retry_after_s: int | None
+    """When the node says that it may be sent again; None if it does not say."""
+
+
 @dataclass(slots=True)
 class Sent:
     """What happened to each transaction on the way in, by number."""
@@ -45,8 +56,8 @@ class Sent:
     """When it was due, on the monotonic clock; NaN if never sent."""
     outcome: array[int]
     """0 not sent, :data:`ACCEPTED`, :data:`REJECTED` or :data:`UNANSWERED`."""
-    rejected: Counter[str] = field(default_factory=Counter)
-    """Refusals by code."""
+    refusals: dict[int, Refusal] = field(default_factory=dict)
+    """Of each refused transaction."""
     failovers: int = 0
     """Requests that went to the next node because the first did not answer."""
     lateness_s_max: float = 0.0
@@ -54,6 +65,11 @@ class Sent:
     started_s: float = 0.0
     ended_s: float = 0.0
     """When the last request was due."""
+
+    @property
+    def rejected(self) -> Counter[str]:
+        """Refusals by code."""
+        return Counter(refusal.code for refusal in self.refusals.values())
 
 
 class LoadGenerator:
@@ -63,26 +79,35 @@ class LoadGenerator:
         self._prepared = prepared
         self._urls = urls
         self._pools = [Pool(url, CONNECTIONS_PER_NODE) for url in urls]
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._is_batch = prepared.batch > 1
+        self._unanswered = 0
         self._in_flight = 0
-        self._room = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._reasons: dict[Refusal, Refusal] = {}
         count = len(prepared.ids)
         self.sent = Sent(array("d", [math.nan]) * count, array("b", [0]) * count)
 
-    async def run_open(self, rate: float, duration_s: float) -> None:
-        """Send ``rate`` transactions per second for ``duration_s``, then wait for all answers."""
-        interval = self._prepared.batch / rate
+    async def run_open(self, due_s: Iterable[float], duration_s: float) -> None:
+        """Send each request when it is due, then wait for all answers.
+
+        Args:
+            due_s: of the requests in their order, in seconds from now.
+            duration_s: of the load as a whole.
+        """
         start = self.sent.started_s = time.monotonic()
-        for index in range(len(self._prepared.bodies)):
-            due = start + index * interval
-            if due >= start + duration_s:
-                break
-            delay = due - time.monotonic()
+        in_a_row = 0
+        for index, offset in zip(range(len(self._prepared.bodies)), due_s, strict=False):
+            delay = start + offset - time.monotonic()
             if delay > 0:
                 await asyncio.sleep(delay)
-            self._post(index, due)
+                in_a_row = 0
+            elif in_a_row >= POSTS_IN_A_ROW_MAX:
+                await asyncio.sleep(0)
+                in_a_row = 0
+            in_a_row += 1
+            self._post(index, start + offset)
         self.sent.ended_s = start + duration_s
-        await self._drain()
+        await self._settle()
 
     async def run_closed(self, in_flight: int, duration_s: float) -> None:
         """Keep ``in_flight`` transactions unanswered or not final for ``duration_s``.
@@ -94,12 +119,10 @@ class LoadGenerator:
         for index in range(len(self._prepared.bodies)):
             size = len(self._prepared.batch_range(index))
             while self._in_flight and self._in_flight + size > in_flight:
-                self._room.clear()
+                self._changed.clear()
                 try:
-                    async with asyncio.timeout_at(
-                        asyncio.get_running_loop().time() + deadline - time.monotonic()
-                    ):
-                        await self._room.wait()
+                    async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                        await self._changed.wait()
                 except TimeoutError:
                     break
             if time.monotonic() >= deadline:
@@ -107,12 +130,12 @@ class LoadGenerator:
             self._in_flight += size
             self._post(index, time.monotonic())
         self.sent.ended_s = min(deadline, time.monotonic())
-        await self._drain()
+        await self._settle()
 
     def finished(self, count: int) -> None:
         """Note that ``count`` transactions are final or refused, and make room for others."""
         self._in_flight -= count
-        self._room.set()
+        self._changed.set()
 
     def close(self) -> None:
         """End all connections."""
@@ -122,46 +145,47 @@ class LoadGenerator:
     def _post(self, index: int, due_s: float) -> None:
         for number in self._prepared.batch_range(index):
             self.sent.intended_s[number] = due_s
-        task = asyncio.create_task(self._exchange(index, due_s))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _exchange(self, index: int, due_s: float) -> None:
         self.sent.lateness_s_max = max(self.sent.lateness_s_max, time.monotonic() - due_s)
-        numbers = self._prepared.batch_range(index)
+        self._unanswered += 1
         turn = index % len(self._pools)
-        answer = await self._ask(turn, index)
-        if answer is None and len(self._pools) > 1:
-            self.sent.failovers += 1
-            answer = await self._ask((turn + 1) % len(self._pools), index)
-        if answer is None:
-            self._mark(numbers, UNANSWERED)
-            return
-        self._read(numbers, answer, is_batch=self._prepared.batch > 1)
+        self._send(turn, index, partial(self._answered_first, turn, index))
 
-    async def _ask(self, turn: int, index: int) -> Answer | None:
-        """Post one request body to one node; None if it does not answer."""
-        is_batch = self._prepared.batch > 1
+    def _send(self, turn: int, index: int, done: partial[None]) -> None:
+        """Post one request body to one node."""
         request = request_bytes(
             self._urls[turn],
             "POST",
-            "/v1/transactions/batch" if is_batch else "/v1/transactions",
+            "/v1/transactions/batch" if self._is_batch else "/v1/transactions",
             self._prepared.bodies[index],
-            accept=MSGPACK if is_batch else "application/json",
+            accept=MSGPACK if self._is_batch else "application/json",
             content_type=MSGPACK,
         )
-        try:
-            return await self._pools[turn].request(request)
-        except Unreachable:
-            return None
+        self._pools[turn].send(request, done)
 
-    def _read(self, numbers: range, answer: Answer, *, is_batch: bool) -> None:
+    def _answered_first(self, turn: int, index: int, found: Answer | Unreachable) -> None:
+        if isinstance(found, Unreachable) and len(self._pools) > 1:
+            self.sent.failovers += 1
+            next_turn = (turn + 1) % len(self._pools)
+            self._send(next_turn, index, partial(self._answered, index))
+        else:
+            self._answered(index, found)
+
+    def _answered(self, index: int, found: Answer | Unreachable) -> None:
+        numbers = self._prepared.batch_range(index)
+        if isinstance(found, Unreachable):
+            self._mark(numbers, UNANSWERED)
+        else:
+            self._read(numbers, found)
+        self._unanswered -= 1
+        if not self._unanswered:
+            self._changed.set()
+
+    def _read(self, numbers: range, answer: Answer) -> None:
         if answer.status not in (HTTP_OK, HTTP_ACCEPTED):
-            self.sent.rejected[_problem_code(answer)] += len(numbers)
-            self._mark(numbers, REJECTED)
-            self.finished(len(numbers))
+            for number in numbers:
+                self._refuse(number, _problem_code(answer), answer.retry_after_s)
             return
-        if not is_batch:
+        if not self._is_batch:
             self._mark(numbers, ACCEPTED)
             return
         try:
@@ -172,20 +196,27 @@ class LoadGenerator:
             self._mark(numbers, UNANSWERED)
             return
         for number, result in zip(numbers, results, strict=True):
-            is_refused = result[1] == "rejected"
-            self.sent.outcome[number] = REJECTED if is_refused else ACCEPTED
-            if is_refused:
-                self.sent.rejected[str(result[2])] += 1
-                self.finished(1)
+            if result[1] == "rejected":
+                self._refuse(number, str(result[2]), result[5])
+            else:
+                self.sent.outcome[number] = ACCEPTED
 
     def _mark(self, numbers: range, outcome: int) -> None:
         for number in numbers:
             self.sent.outcome[number] = outcome
 
-    async def _drain(self) -> None:
+    def _refuse(self, number: int, code: str, retry_after_s: int | None) -> None:
+        refusal = Refusal(code, retry_after_s)
+        # One object for all refusals alike: there may be a million of them.
+        self.sent.refusals[number] = self._reasons.setdefault(refusal, refusal)
+        self.sent.outcome[number] = REJECTED
+        self.finished(1)
+
+    async def _settle(self) -> None:
         """Wait for the answers to everything sent."""
-        if self._tasks:
-            await asyncio.gather(*self._tasks)
+        while self._unanswered:
+            self._changed.clear()
+            await self._changed.wait()
 
 
 def _problem_code(answer: Answer) -> str:

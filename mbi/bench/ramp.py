@@ -95,7 +95,7 @@ def knee_of(steps: list[Step]) -> Step | None:
 def step_of(result: Mapping[str, Any], limits: Limits) -> Step:
     """Return what matters of one run."""
     latency, counts = result["latency_ms"], result["transactions"]
-    rates = result["throughput"]
+    rates, integrity = result["throughput"], result["integrity"]
     costs = [node["cpu_us_per_transaction"] for node in result["nodes"]]
     known = [cost for cost in costs if cost is not None]
     carried = rates["finalized_of_offered"]
@@ -110,8 +110,9 @@ def step_of(result: Mapping[str, Any], limits: Limits) -> Step:
         rejected=counts["rejected"],
         unknown=counts["unknown"],
         cpu_us_per_transaction=round(sum(known) / len(known), 1) if known else None,
-        integrity_passed=result["integrity"]["passed"],
-        holds=limits.hold(carried, p99_ms),
+        # A step that did not come to rest is not carried, and no reason to end the search.
+        integrity_passed=integrity["verdict"] != "violated",
+        holds=integrity["passed"] and limits.hold(carried, p99_ms),
     )
 
 
@@ -121,7 +122,7 @@ def ramp_result(
     """Return the document of a ramp made of these runs."""
     first, last = results[0], results[-1]
     knee = knee_of(steps)
-    of_one_rate = ("rate", "in_flight", "kill_at_s", "request_size")
+    of_one_rate = ("rate", "steps", "in_flight", "kill_at_s", "request_size")
     parameters = {k: v for k, v in first["parameters"].items() if k not in of_one_rate}
     kept = ("version", "versions", "machine", "topology", "definitions")
     return {

@@ -12,15 +12,20 @@ from typing import Any, Final
 from mbi.bench.finality import POLL_S, FinalityWatch
 from mbi.bench.integrity import Integrity
 from mbi.bench.internals import Moment, Readings, describe
-from mbi.bench.load import ACCEPTED, REJECTED, UNANSWERED, Sent
+from mbi.bench.load import ACCEPTED, UNANSWERED, Sent
 from mbi.bench.machine import machine, versions
+from mbi.bench.phases import NORMAL_FACTOR, SLICE_S, describe_phases, describe_refusals
 from mbi.bench.plan import Plan
 from mbi.bench.resources import NodeRecord
 from mbi.bench.stages import OTHER_BLOCKS_US, summary
 from mbi.bench.statistics import (
+    MINUTE_S,
     ObservedBlock,
     block_summary,
     latency_summary,
+    memory_window,
+    minutes,
+    slope,
     steady_window,
     throughput,
 )
@@ -28,6 +33,7 @@ from mbi.bench.target import Target
 from mbi.bench.timeline import latency_classes, seconds
 
 RESULT_VERSION: Final = 3
+MIB: Final = 1024**2
 
 DEFINITIONS: Final = {
     "clock": "monotonic clock of the load generator, for sending and for finality alike",
@@ -50,8 +56,25 @@ DEFINITIONS: Final = {
     "transactions that the node itself executed meanwhile",
     "by_building_blocks": "processor time of a node by that of its signature stage in the same "
     f"window and {OTHER_BLOCKS_US:g} us for all other building blocks",
+    "phases": "finalized in blocks observed in the phase; latencies and refusals of what was due "
+    f"in it; normal again: the first {SLICE_S:g} s whose median latency is at most "
+    f"{NORMAL_FACTOR:g} times that of the earlier phase with the same rate, else of the phase's "
+    "last third",
+    "rss_slope": "least squares over samples from three minutes after the load began (in shorter "
+    "runs from half of it) to its end",
+    "generator_cores": "processor time of the load generator from just before the load to the end "
+    "of the drain, by the elapsed time: it shares the machine with the nodes",
     "loop_lag": "delay of a timer on the node's event loop; upper bound of the histogram's class",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Generator:
+    """What the load generator itself used, from just before the load to the end of the drain."""
+
+    cpu_s: float
+    elapsed_s: float
+    rss_bytes_max: int
 
 
 @dataclass(slots=True)
@@ -67,13 +90,14 @@ class Measured:
     readings: Sequence[Mapping[Moment, Readings]]
     setup_s: float
     """How long registering and funding the accounts took."""
-    generator_cpu_s: float
+    signing_s: float
+    generator: Generator
     faults: list[dict[str, Any]]
 
 
 def count_outcomes(sent: Sent, heights: Sequence[int], failed: int) -> dict[str, Any]:
     """Return how many transactions ended how; what is neither final nor refused is unknown."""
-    outcomes = list(sent.outcome)
+    outcomes = sent.outcome
     final = sum(height >= 0 for height in heights)
     unknown = sum(
         height < 0 and outcome in (ACCEPTED, UNANSWERED)
@@ -84,8 +108,7 @@ def count_outcomes(sent: Sent, heights: Sequence[int], failed: int) -> dict[str,
         "accepted": outcomes.count(ACCEPTED),
         "finalized": final,
         "failed": failed,
-        "rejected": outcomes.count(REJECTED),
-        "rejected_by_code": dict(sorted(sent.rejected.items())),
+        **describe_refusals(list(sent.refusals.values())),
         "unanswered": outcomes.count(UNANSWERED),
         "unknown": unknown,
     }
@@ -115,12 +138,14 @@ def make_result(measured: Measured) -> dict[str, Any]:
             **rates,
             "operations_per_s": None if per_s is None else per_s * operations,
             "finalized_of_offered": None if not plan.rate or per_s is None else per_s / plan.rate,
+            **minutes(watch.blocks, window),
         },
         "steady_window": {
             "from_s": round(window[0] - sent.started_s, 3),
             "to_s": round(window[1] - sent.started_s, 3),
         },
         "latency_ms": latency_summary(sent.intended_s, watch.final_s, window),
+        "phases": describe_phases(plan.phases, sent, watch.final_s, watch.blocks),
         "transactions": {**counts, "failed_by_code": dict(sorted(failed_by_code.items()))},
         "blocks": _blocks(watch.blocks, window, measured.integrity.body_bytes),
         "building_blocks": summary(nodes),
@@ -128,9 +153,11 @@ def make_result(measured: Measured) -> dict[str, Any]:
         "setup": {
             "accounts_registered": plan.receivers_registered + plan.pairs,
             "seconds": round(measured.setup_s, 3),
+            "transactions_signed": plan.transactions,
+            "signing_s": round(measured.signing_s, 3),
         },
         "generator": {
-            "cpu_s": round(measured.generator_cpu_s, 3),
+            **_generator(measured.generator, counts["sent"]),
             "lateness_ms_max": round(sent.lateness_s_max * 1000, 3),
             "failovers": sent.failovers,
             "missed_polls": watch.missed_polls,
@@ -164,6 +191,15 @@ def _topology(target: Target) -> dict[str, Any]:
     }
 
 
+def _generator(used: Generator, sent: int) -> dict[str, Any]:
+    return {
+        "cpu_s": round(used.cpu_s, 3),
+        "cores": round(used.cpu_s / used.elapsed_s, 3) if used.elapsed_s else None,
+        "cpu_us_per_transaction": round(used.cpu_s * 1e6 / sent, 1) if sent else None,
+        "rss_bytes_max": used.rss_bytes_max,
+    }
+
+
 def _blocks(
     blocks: Sequence[ObservedBlock], window: tuple[float, float], body_bytes: dict[int, int]
 ) -> dict[str, Any]:
@@ -179,14 +215,27 @@ def _blocks(
 
 
 def _nodes(measured: Measured, finalized: int) -> list[dict[str, Any]]:
+    window = memory_window(measured.sent.started_s, measured.sent.ended_s)
     return [
         {
             "name": node.name,
             "url": node.url,
             **record.summary(finalized),
+            "rss_mib_per_minute": _rss_slope(record, window),
             **describe(taken, finalized),
         }
         for node, record, taken in zip(
             measured.target.nodes, measured.records, measured.readings, strict=True
         )
     ]
+
+
+def _rss_slope(record: NodeRecord, window: tuple[float, float]) -> float | None:
+    per_s = slope(
+        [
+            (sample.at_s, sample.rss_bytes / MIB)
+            for sample in record.samples
+            if window[0] <= sample.at_s <= window[1]
+        ]
+    )
+    return None if per_s is None else round(per_s * MINUTE_S, 3)

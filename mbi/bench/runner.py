@@ -4,36 +4,39 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import time
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from mbi.bench.balances import read_opening
 from mbi.bench.faults import Fault, Start, plan_fault
 from mbi.bench.finality import FinalityWatch
-from mbi.bench.integrity import Integrity, check_integrity
+from mbi.bench.integrity import Evidence, Integrity, check_integrity, wait_common_height
 from mbi.bench.internals import Counters
 from mbi.bench.load import ACCEPTED, UNANSWERED, LoadGenerator, Sent
 from mbi.bench.plan import Plan
 from mbi.bench.resources import Meter
-from mbi.bench.result import Measured, make_result
+from mbi.bench.result import Generator, Measured, make_result
+from mbi.bench.setup import make_accounts
+from mbi.bench.signing import sign_all
 from mbi.bench.statistics import steady_window
 from mbi.bench.target import Target
-from mbi.bench.workload import (
-    Accounts,
-    Prepared,
-    make_accounts,
-    make_receivers,
-    sign_transfers,
-)
+from mbi.bench.workload import Prepared
 from mbi.client import AsyncClient
 from mbi.errors import MbiError
 
+KIB: Final = 1024
+
 DRAIN_S: Final = 30.0
-"""How long transactions may still become final after the load; then they count as unknown."""
+"""How long transactions may still become final after the last one did; then nobody waits for the
+rest, and the run says so."""
 DRAIN_POLL_S: Final = 0.05
 QUIET_S: Final = 2.0
 """After this long without a block of ours the nodes are asked whether anything is pending."""
+CATCH_UP_S: Final = 60.0
+"""How long the observer may take to look at all blocks that there are after the drain."""
 
 
 class Display(Protocol):
@@ -67,17 +70,16 @@ async def run_benchmark(
     fault = None if plan.kill_at_s is None else plan_fault(target, plan.kill_at_s, start)
     setup_s = -time.monotonic()
     async with AsyncClient(target.nodes[0].url) as client:
-        accounts = await _accounts(client, target, plan, display)
+        registered = plan.receivers_registered + plan.pairs
+        display.stage(f"registering {registered} accounts", registered)
+        accounts = await make_accounts(client, target, plan, display.advance)
         setup_s += time.monotonic()
-        display.stage("signing transactions", plan.transactions)
-        prepared = await sign_transfers(
-            target.chain_id,
-            accounts,
-            plan.transactions,
-            plan.request_size,
-            display.advance,
-            plan.kind.operations,
-        )
+        signing_s = -time.monotonic()
+        display.stage(f"signing {plan.transactions} transactions", plan.transactions)
+        compose = plan.kind.compose(accounts)
+        prepared = await sign_all(target.chain_id, plan, compose, display.advance)
+        signing_s += time.monotonic()
+        opening = await read_opening(client, accounts)
         first_height = int((await client.status())["height"]) + 1
     watch = FinalityWatch(target.nodes[0].url, first_height)
     watch.expect(prepared.ids)
@@ -85,15 +87,19 @@ async def run_benchmark(
     counters = Counters(target.nodes)
     await counters.read("before")
     display.stage(f"load for {plan.duration_s:g} s", plan.transactions if plan.rate else None)
-    cpu_s = -time.process_time()
+    elapsed_s, cpu_s = -time.monotonic(), -time.process_time()
     async with _beside(meter.run()):
-        sent = await _load(target, plan, prepared, watch, display, fault, counters)
+        sent, pending = await _load(target, plan, prepared, watch, display, fault, counters)
     meter.sample()
-    cpu_s += time.process_time()
+    elapsed_s, cpu_s = elapsed_s + time.monotonic(), cpu_s + time.process_time()
     await counters.read("after")
     display.stage("comparing all nodes")
-    integrity = await check_integrity(target, accounts, prepared, sent, watch.heights, first_height)
-    happened = fault.to_json(sent.started_s) if fault else []
+    integrity = await check_integrity(
+        target,
+        Evidence(
+            accounts, opening, prepared, sent, watch.heights, first_height, watch.height, pending
+        ),
+    )
     measured = Measured(
         target,
         plan,
@@ -103,20 +109,11 @@ async def run_benchmark(
         meter.records,
         counters.taken,
         setup_s,
-        cpu_s,
-        happened,
+        signing_s,
+        Generator(cpu_s, elapsed_s, _rss_bytes_max()),
+        fault.to_json(sent.started_s) if fault else [],
     )
     return Run(make_result(measured), prepared, sent, watch, integrity)
-
-
-async def _accounts(client: AsyncClient, target: Target, plan: Plan, display: Display) -> Accounts:
-    """Register receivers and senders, and fund the senders for all that they will send."""
-    count = plan.receivers_registered
-    display.stage(f"registering {count + plan.pairs} accounts", count)
-    chosen = 1 if plan.kind.is_hot else plan.pairs
-    receivers = await make_receivers(client, target, count, chosen, display.advance)
-    funds = -(-plan.transactions // plan.pairs) * plan.kind.operations
-    return await make_accounts(client, target, plan.pairs, funds, receivers)
 
 
 async def _load(
@@ -127,7 +124,8 @@ async def _load(
     display: Display,
     fault: Fault | None,
     counters: Counters,
-) -> Sent:
+) -> tuple[Sent, int]:
+    """Offer the load; return what was sent and how much was still pending at the very end."""
     generator = LoadGenerator([node.url for node in target.nodes], prepared)
 
     def on_final(count: int) -> None:
@@ -140,17 +138,19 @@ async def _load(
             breaking = asyncio.create_task(fault.run()) if fault else None
             warm_up_s, _ = steady_window(0.0, plan.duration_s)
             async with _beside(counters.read_in(warm_up_s, "steady_from")):
-                if plan.rate is not None:
-                    await generator.run_open(plan.rate, plan.duration_s)
+                if plan.in_flight is None:
+                    await generator.run_open(plan.due_s(), plan.duration_s)
                 else:
-                    await generator.run_closed(plan.in_flight or plan.batch, plan.duration_s)
+                    await generator.run_closed(plan.in_flight, plan.duration_s)
             await counters.read("steady_to")
             if breaking is not None:
                 await breaking
             await _drain(target, generator.sent, watch, watching)
+            await _see_all(target, watch, watching)
     finally:
         generator.close()
-    return generator.sent
+    is_open = _first_open(generator.sent, watch, 0) < len(prepared.ids)
+    return generator.sent, await _pending(target) if is_open else 0
 
 
 @contextlib.asynccontextmanager
@@ -167,22 +167,20 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task
 async def _drain(
     target: Target, sent: Sent, watch: FinalityWatch, watching: asyncio.Task[None]
 ) -> None:
-    """Wait until everything sent is final, nothing is pending, or the time for it is over."""
-    deadline = time.monotonic() + DRAIN_S
-    quiet_until = time.monotonic() + QUIET_S
+    """Wait until everything sent is final, nothing is pending, or nothing more becomes final."""
+    progress_s = time.monotonic()
+    quiet_until = progress_s + QUIET_S
     number, count = 0, len(sent.outcome)
-    while time.monotonic() < deadline and not watching.done():
+    while time.monotonic() < progress_s + DRAIN_S and not watching.done():
         # What is settled stays settled, so the search goes on where it stood.
-        while number < count and (
-            watch.heights[number] >= 0 or sent.outcome[number] not in (ACCEPTED, UNANSWERED)
-        ):
-            number += 1
+        number = _first_open(sent, watch, number)
         if number == count:
             return
-        if watch.blocks and watch.blocks[-1].ours:
-            quiet_until = max(quiet_until, watch.blocks[-1].observed_s + QUIET_S)
+        if watch.ours_last_s is not None:
+            progress_s = max(progress_s, watch.ours_last_s)
+            quiet_until = max(quiet_until, watch.ours_last_s + QUIET_S)
         if time.monotonic() > quiet_until:
-            if not await _is_any_pending(target):
+            if not await _pending(target):
                 return
             quiet_until = time.monotonic() + QUIET_S
         await asyncio.sleep(DRAIN_POLL_S)
@@ -190,13 +188,44 @@ async def _drain(
         watching.result()
 
 
-async def _is_any_pending(target: Target) -> bool:
-    """Tell whether some node still holds transactions; one that does not answer may hold some."""
+def _first_open(sent: Sent, watch: FinalityWatch, number: int) -> int:
+    """Return the first transaction from a number on that may still become final, or their count."""
+    count = len(sent.outcome)
+    while number < count and (
+        watch.heights[number] >= 0 or sent.outcome[number] not in (ACCEPTED, UNANSWERED)
+    ):
+        number += 1
+    return number
+
+
+async def _see_all(target: Target, watch: FinalityWatch, watching: asyncio.Task[None]) -> None:
+    """Wait until the observer has looked at every block that any node has.
+
+    A node that was slow or restarted shows its last blocks later than the others; that its
+    transactions were seen late is no fault of theirs. The integrity check says so if one is gone.
+    """
+    deadline = time.monotonic() + CATCH_UP_S
+    try:
+        height = await wait_common_height(target.nodes)
+    except MbiError:
+        return
+    # The observer asks every 10 ms anyway: an event would only say it a little earlier.
+    while watch.height < height and time.monotonic() < deadline and not watching.done():  # noqa: ASYNC110
+        await asyncio.sleep(DRAIN_POLL_S)
+
+
+async def _pending(target: Target) -> int:
+    """Return the most transactions that a node still holds; one that does not answer holds one."""
+    most = 0
     for node in target.nodes:
         try:
             async with AsyncClient(node.url) as client:
-                if (await client.get("/v1/mempool"))["transactions"]:
-                    return True
+                most = max(most, int((await client.get("/v1/mempool"))["transactions"]))
         except MbiError:
-            return True
-    return False
+            most = max(most, 1)
+    return most
+
+
+def _rss_bytes_max() -> int:
+    """Return the most memory that this process ever had."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB

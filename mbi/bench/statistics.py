@@ -14,6 +14,15 @@ WARM_UP_S_MAX: Final = 5.0
 """The first fifth of a run, at most five seconds: queues fill, code warms, connections open."""
 
 
+MINUTE_S: Final = 60.0
+MEMORY_WARM_UP_S: Final = 180.0
+"""For as long a node's memory grows with the rate: it remembers used nonces, minute by minute,
+until their transactions are no longer valid (two minutes in a benchmark)."""
+MEMORY_WARM_UP_SHARE: Final = 0.5
+SLOPE_SAMPLES_MIN: Final = 10
+"""Fewer give no line worth drawing."""
+
+
 @dataclass(frozen=True, slots=True)
 class ObservedBlock:
     """A finalized block as the observer saw it."""
@@ -75,6 +84,38 @@ def throughput(blocks: Sequence[ObservedBlock], window: tuple[float, float]) -> 
         "blocks": len(inside),
         "window_s": span_s,
     }
+
+
+def minutes(blocks: Sequence[ObservedBlock], window: tuple[float, float]) -> dict[str, Any]:
+    """Return throughput of the first and of the last minute of a window, and their ratio.
+
+    All None for a window shorter than two minutes.
+    """
+    if window[1] - window[0] < 2 * MINUTE_S:
+        return dict.fromkeys(("first_minute_per_s", "last_minute_per_s", "last_by_first_minute"))
+    first = throughput(blocks, (window[0], window[0] + MINUTE_S))["transactions_per_s"]
+    last = throughput(blocks, (window[1] - MINUTE_S, window[1]))["transactions_per_s"]
+    return {
+        "first_minute_per_s": first,
+        "last_minute_per_s": last,
+        "last_by_first_minute": last / first if first else None,
+    }
+
+
+def memory_window(started_s: float, load_ended_s: float) -> tuple[float, float]:
+    """Return the part of a run in which memory should not grow any more."""
+    warm_up_s = min(MEMORY_WARM_UP_S, MEMORY_WARM_UP_SHARE * (load_ended_s - started_s))
+    return started_s + warm_up_s, load_ended_s
+
+
+def slope(points: Sequence[tuple[float, float]]) -> float | None:
+    """Return the slope of the line with the least squares; None for too few points."""
+    if len(points) < SLOPE_SAMPLES_MIN:
+        return None
+    mean_x = math.fsum(x for x, _ in points) / len(points)
+    mean_y = math.fsum(y for _, y in points) / len(points)
+    spread = math.fsum((x - mean_x) ** 2 for x, _ in points)
+    return math.fsum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else None
 
 
 def block_summary(

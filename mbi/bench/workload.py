@@ -1,72 +1,42 @@
-"""The transactions of a benchmark: real accounts, real keys, all signed before the clock starts.
+"""What the transactions of a benchmark do: a pure function of their number, so nothing is stored.
 
-Senders and receivers are registered and funded through ordinary transactions. Senders only send
-and receivers only receive, each transfer more than nothing: so a sender's final balance tells
-exactly whether all its final transfers took effect.
+Everybody has one role. Securities go from sellers to buyers only, so their balances show that every
+settlement took effect; then cash, which otherwise goes from senders to receivers only and from the
+issuer to customers, shows it of everything else. No failure can hide behind another one.
 """
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-import msgspec
+from typing import Final, NamedTuple
 
 from ledger.address import address_of, format_address
 from ledger.crypto import SigningKey, sha256
-from ledger.operations import Operation, RegisterAccount, Transfer
+from ledger.operations import Burn, Mint, Operation, RegisterAccount, Transfer
 from ledger.records import KeyWeight
-from ledger.transaction import OPERATIONS_MAX, TRANSACTION_TAG, TRANSACTION_VERSION
 from ledger.types import Address, Amount, Digest
-from mbi.bench.target import Target
-from mbi.client import AsyncClient
-from mbi.errors import OperationFailed
 
-VALID_FOR_S: Final = 590
-"""Just under the ten minutes that the protocol allows: signing, load and drain fit in it."""
-
-NONCE_BITS: Final = 64
-"""Random nonces of this size do not collide in the lifetime of a chain."""
-SETUP_TIMEOUT_S: Final = 60.0
-SETUP_IN_FLIGHT: Final = 40
-"""Set-up transactions at a time: 4,000 registrations, far from any limit of a mempool."""
-SIGN_CHUNK: Final = 250
-"""Transactions signed between two turns of the event loop: some 20 ms."""
-
-_encode: Final = msgspec.msgpack.Encoder().encode
-
-
-@dataclass(frozen=True, slots=True)
-class Workload:
-    """What a transaction does."""
-
-    meaning: str
-    operations: int
-    """Transfers in each transaction."""
-    is_hot: bool
-    """Whether one account receives everything."""
-
-
-WORKLOADS: Final = {
-    "transfer": Workload("one transfer per transaction, many receivers", 1, is_hot=False),
-    "multi": Workload("ten transfers per transaction, to ten receivers", 10, is_hot=False),
-    "hot": Workload("one transfer per transaction, all to one account", 1, is_hot=True),
-}
+MULTI: Final = 10
+"""Transfers of a transaction with several: a payroll, or a payment of ten invoices."""
 
 
 @dataclass(slots=True)
 class Accounts:
-    """Senders with keys, and the addresses that receive."""
+    """Who takes part."""
 
     senders: list[SigningKey]
     receivers: list[Address]
     asset: str
     funds: int
-    """What every sender holds before the first transfer, in minor units."""
+    """What every sender holds of the asset before the load, in minor units."""
+    security: str | None = None
+    """Second asset, of which the sellers of settlements hold ``funds``, too."""
+    funder: SigningKey | None = None
+    """Admin of the organisation and issuer of the asset, where the workload acts with it."""
+    organisation: str = ""
+    seed: bytes = b""
+    """From which the keys of customers come who are registered during the load."""
 
     @property
     def sender_addresses(self) -> list[Address]:
@@ -74,16 +44,45 @@ class Accounts:
         return [address_of(key.public_key) for key in self.senders]
 
 
+class Draft(NamedTuple):
+    """One transaction before it is signed."""
+
+    sender: Address
+    signers: tuple[SigningKey, ...]
+    operations: tuple[Operation, ...]
+
+
+Compose = Callable[[int], Draft]
+"""Returns the transaction of a number; the same for the same number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """A kind of load."""
+
+    meaning: str
+    compose: Callable[[Accounts], Compose]
+    operations: float
+    """Of a transaction, on average."""
+    spent_max: int
+    """Most that a sender spends in as many transactions as there are for each sender."""
+    is_hot: bool = False
+    """Whether one account receives everything."""
+    senders_min: int = 1
+    has_security: bool = False
+    """Whether a second asset is needed."""
+    uses_funder: bool = False
+    """Whether the funder acts during the load, so that its balance and the supply change."""
+
+
 @dataclass(slots=True)
 class Prepared:
     """Signed transactions in sending order, in request bodies of ``batch`` each."""
 
+    compose: Compose
+    batch: int = 1
     bodies: list[bytes] = field(default_factory=list)
     ids: list[Digest] = field(default_factory=list)
-    senders: list[int] = field(default_factory=list)
-    """Index of the sender of each transaction."""
-    amounts: list[int] = field(default_factory=list)
-    batch: int = 1
 
     def batch_range(self, index: int) -> range:
         """Return the transaction numbers in one request body."""
@@ -91,146 +90,135 @@ class Prepared:
         return range(first, min(first + self.batch, len(self.ids)))
 
 
-async def make_accounts(
-    client: AsyncClient,
-    target: Target,
-    pairs: int,
-    funds: int,
-    receivers: Sequence[Address],
-) -> Accounts:
-    """Register and fund ``pairs`` senders; waits until all of it is final."""
-    senders = [SigningKey.from_seed(secrets.token_bytes(32)) for _ in range(pairs)]
-    await _send_all(client, target, [_registration(target, key) for key in senders])
-    addresses = [address_of(key.public_key) for key in senders]
-    transfers = [Transfer(None, address, target.asset, Amount(funds)) for address in addresses]
-    await _send_all(client, target, transfers)
-    return Accounts(senders, list(receivers), target.asset, funds)
-
-
-async def make_receivers(
-    client: AsyncClient, target: Target, count: int, chosen: int, progress: Callable[[int], None]
-) -> list[Address]:
-    """Register ``count`` accounts without funds and return ``chosen`` of them, evenly spread.
-
-    Registered one after the other, the accounts lie side by side in the state tree; the chosen ones
-    lie as far apart as they can.
-    """
-    found: list[Address] = []
-    step = SETUP_IN_FLIGHT * OPERATIONS_MAX
-    for first in range(0, count, step):
-        keys = [
-            SigningKey.from_seed(secrets.token_bytes(32))
-            for _ in range(first, min(count, first + step))
-        ]
-        await _send_all(client, target, [_registration(target, key) for key in keys])
-        found += [address_of(key.public_key) for key in keys]
-        progress(len(keys))
-    return [found[index * count // chosen] for index in range(min(chosen, count))]
-
-
-async def sign_transfers(
-    chain_id: Digest,
-    accounts: Accounts,
-    count: int,
-    batch: int,
-    progress: Callable[[int], None],
-    operations: int = 1,
-) -> Prepared:
-    """Sign ``count`` transactions of ``operations`` transfers of one unit, sender after sender."""
-    prepared = Prepared(batch=batch)
-    valid_until = _valid_until_ms()
-    pairs = len(accounts.senders)
-    senders = accounts.sender_addresses
-    transfers = [
-        Transfer(None, receiver, accounts.asset, Amount(1)) for receiver in accounts.receivers
-    ]
-    turns = len(transfers)
+def compose_transfers(accounts: Accounts, count: int = 1) -> Compose:
+    """Return transactions of ``count`` transfers of one unit, sender after sender."""
+    senders, keys = accounts.sender_addresses, accounts.senders
+    pairs, turns = len(senders), len(accounts.receivers)
+    transfers = [Transfer(None, to, accounts.asset, Amount(1)) for to in accounts.receivers]
     moves = [
-        tuple(transfers[(turn + step) % turns] for step in range(operations))
-        for turn in range(turns)
+        tuple(transfers[(turn + step) % turns] for step in range(count)) for turn in range(turns)
     ]
-    wires: list[bytes] = []
-    first_nonce = secrets.randbits(32) << 31
-    for number in range(count):
+    signers = [(key,) for key in keys]
+
+    def compose(number: int) -> Draft:
         sender = number % pairs
         # Each round of senders meets the receivers in another order.
-        moved = moves[(number + number // pairs) % turns]
-        fields = (
-            TRANSACTION_VERSION,
-            senders[sender],
-            first_nonce + number,
-            valid_until,
-            moved,
-            "",
-        )
-        identifier, wire = _sign(chain_id, fields, accounts.senders[sender])
-        wires.append(wire)
-        prepared.ids.append(identifier)
-        prepared.senders.append(sender)
-        prepared.amounts.append(operations)
-        if len(wires) == batch or number == count - 1:
-            prepared.bodies.append(wires[0] if batch == 1 else _encode(wires))
-            wires = []
-        if number % SIGN_CHUNK == SIGN_CHUNK - 1:
-            progress(SIGN_CHUNK)
-            await asyncio.sleep(0)
-    return prepared
+        return Draft(senders[sender], signers[sender], moves[(number + number // pairs) % turns])
+
+    return compose
 
 
-def _sign(chain_id: Digest, fields: tuple[Any, ...], key: SigningKey) -> tuple[Digest, bytes]:
-    """Return id and bytes: ``sign_transaction`` without its checks, at a third of the cost."""
-    preimage = TRANSACTION_TAG + chain_id + _encode(fields)
-    signatures = ((key.public_key, key.sign(preimage)),)
-    return sha256(preimage), _encode((*fields, signatures))
+def compose_settlements(accounts: Accounts) -> Compose:
+    """Return deliveries versus payment: two signers, one unit of cash for one of the security.
 
-
-def _registration(target: Target, key: SigningKey) -> RegisterAccount:
-    return RegisterAccount(None, target.organisation, (KeyWeight(key.public_key, 1),), 1, 1)
-
-
-def _set_up(target: Target, operations: Sequence[Operation]) -> bytes:
-    """Return a signed transaction of the funder.
-
-    Without the wallet's checks: they look at each new key twice, which takes 0.4 ms an account.
+    The first half of the senders buys, the second half sells.
     """
-    fields = (
-        TRANSACTION_VERSION,
-        address_of(target.funder.public_key),
-        secrets.randbits(NONCE_BITS),
-        _valid_until_ms(),
-        tuple(operations),
-        "",
-    )
-    return _sign(target.chain_id, fields, target.funder)[1]
+    if accounts.security is None:
+        raise ValueError("settlements need a second asset")
+    keys, addresses = accounts.senders, accounts.sender_addresses
+    half = len(keys) // 2
+    drafts = []
+    for buyer in range(half):
+        seller = half + buyer
+        operations = (
+            Transfer(None, addresses[seller], accounts.asset, Amount(1)),
+            Transfer(addresses[seller], addresses[buyer], accounts.security, Amount(1)),
+        )
+        drafts.append(Draft(addresses[buyer], (keys[buyer], keys[seller]), operations))
+    return lambda number: drafts[number % half]
 
 
-def _valid_until_ms() -> int:
-    return time.time_ns() // 1_000_000 + VALID_FOR_S * 1000
+def compose_mixed(accounts: Accounts) -> Compose:
+    """Return the mix that :data:`MIX` describes."""
+    funder = accounts.funder
+    if funder is None:
+        raise ValueError("the mix needs the key of the issuer")
+    issuer, signers = address_of(funder.public_key), (funder,)
+    single, multi = compose_transfers(accounts), compose_transfers(accounts, MULTI)
+    settlement = compose_settlements(accounts)
+    burn = Draft(issuer, signers, (Burn(None, accounts.asset, Amount(1)),))
+    mints = [
+        Draft(issuer, signers, (Mint(None, accounts.asset, receiver, Amount(1)),))
+        for receiver in accounts.receivers
+    ]
+
+    def onboard(number: int) -> Draft:
+        key = customer_key(accounts.seed, number)
+        register = RegisterAccount(
+            None, accounts.organisation, (KeyWeight(key.public_key, 1),), 1, 1
+        )
+        credit = Transfer(None, address_of(key.public_key), accounts.asset, Amount(1))
+        return Draft(issuer, signers, (register, credit))
+
+    def issue(number: int) -> Draft:
+        turn = number // len(MIX)
+        return burn if turn % 2 else mints[turn % len(mints)]
+
+    parts: dict[str, Compose] = {
+        "transfer": single,
+        "multi": multi,
+        "settlement": settlement,
+        "onboard": onboard,
+        "issue": issue,
+    }
+    turns = [parts[name] for name in MIX]
+    count = len(turns)
+
+    def compose(number: int) -> Draft:
+        # Shifted by a place in each round, so that every sender does everything.
+        return turns[(number + number // count) % count](number)
+
+    return compose
 
 
-async def _send_all(client: AsyncClient, target: Target, operations: Sequence[Operation]) -> None:
-    """Submit operations in full transactions and wait until all are final and have succeeded."""
-    chunks = list(_chunks(operations))
-    for first in range(0, len(chunks), SETUP_IN_FLIGHT):
-        wires = [_set_up(target, chunk) for chunk in chunks[first : first + SETUP_IN_FLIGHT]]
-        answers = [await client.submit(wire) for wire in wires]
-        for answer in answers:
-            outcome = await client.wait_final(answer.id, SETUP_TIMEOUT_S)
-            if outcome.status != "finalized":
-                code = outcome.document.get("code")
-                raise OperationFailed(
-                    f"set-up transaction {answer.id} {outcome.status}: {code}; the funding key "
-                    "must be the admin of its organisation and hold enough of the asset"
-                )
+def customer_key(seed: bytes, number: int) -> SigningKey:
+    """Return the key of the customer whom a transaction registers."""
+    return SigningKey.from_seed(sha256(seed + number.to_bytes(8)))
 
 
-def _chunks(operations: Sequence[Operation]) -> Iterator[Sequence[Operation]]:
-    return (
-        operations[start : start + OPERATIONS_MAX]
-        for start in range(0, len(operations), OPERATIONS_MAX)
-    )
+_PART: Final = (
+    *("transfer", "transfer", "settlement"),
+    *("transfer", "multi", "transfer"),
+    *("transfer", "settlement", "transfer"),
+)
+MIX: Final = (*_PART, "onboard", *_PART, "issue")
+"""Of twenty transactions twelve are single transfers, four settlements with two signers, two hold
+ten transfers, one registers a customer and credits the first unit, one issues or redeems."""
+
+_MIX_OPERATIONS: Final = (12 * 1 + 4 * 2 + 2 * MULTI + 1 * 2 + 1 * 1) / len(MIX)
+
+WORKLOADS: Final = {
+    "transfer": Workload("one transfer per transaction, many receivers", compose_transfers, 1, 1),
+    "multi": Workload(
+        "ten transfers per transaction, to ten receivers",
+        lambda accounts: compose_transfers(accounts, MULTI),
+        MULTI,
+        MULTI,
+    ),
+    "hot": Workload(
+        "one transfer per transaction, all to one account", compose_transfers, 1, 1, is_hot=True
+    ),
+    "settlement": Workload(
+        "delivery versus payment: two assets change hands, signed by both parties",
+        compose_settlements,
+        2,
+        # Half of the senders buy, one more in an odd number.
+        3,
+        senders_min=2,
+        has_security=True,
+    ),
+    "mixed": Workload(
+        "60 % transfers, 20 % settlements, 10 % ten transfers, 5 % new accounts, 5 % issuing",
+        compose_mixed,
+        _MIX_OPERATIONS,
+        MULTI + 3,
+        senders_min=2,
+        has_security=True,
+        uses_funder=True,
+    ),
+}
 
 
-def address_texts(addresses: Sequence[Address]) -> list[str]:
+def address_texts(addresses: list[Address]) -> list[str]:
     """Return the text forms of addresses."""
     return [format_address(address) for address in addresses]

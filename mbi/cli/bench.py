@@ -6,7 +6,7 @@ import asyncio
 import shlex
 import sys
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from mbi.bench.compare import compare, load_result
-from mbi.bench.plan import Plan
+from mbi.bench.plan import Phase, Plan, parse_steps
 from mbi.bench.ramp import Limits, Step, find_knee, ramp_result, step_of
 from mbi.bench.report import write_report, write_result
 from mbi.bench.runner import Run, run_benchmark
@@ -23,7 +23,7 @@ from mbi.cli.base import MbiGroup, Session, any_path, pass_session
 from mbi.cli.bench_network import Choice, network_options, network_up
 from mbi.cli.bench_output import BenchDisplay, show_comparison, show_ramp, show_run, show_step
 from mbi.cli.output import Output
-from mbi.errors import IntegrityViolation, UsageError
+from mbi.errors import ExitCode, UsageError
 
 RATE_DEFAULT: Final = 500.0
 P99_MS_DEFAULT: Final = 2000.0
@@ -32,6 +32,8 @@ SENDERS_DEFAULT: Final = 250
 BATCH_MAX: Final = 1000
 """What a node takes in one request."""
 ACCOUNTS_MAX: Final = 1_000_000
+DURATION_S_DEFAULT: Final = 20.0
+DURATION_S_MAX: Final = 3600
 
 R = TypeVar("R")
 
@@ -78,7 +80,16 @@ def load_options(function: Callable[..., R]) -> Callable[..., R]:
 @bench.command("run")
 @click.option("--rate", type=click.FloatRange(min=0.1), help="Open loop: transactions per second.")
 @click.option("--closed", type=click.IntRange(min=1), help="Closed loop: this many in flight.")
-@click.option("--duration", type=click.FloatRange(min=1, max=400), default=20.0, show_default=True)
+@click.option(
+    "--steps",
+    metavar="RATExSECONDS,...",
+    help="Open loop at several rates one after the other, each reported for itself.",
+)
+@click.option(
+    "--duration",
+    type=click.FloatRange(min=1, max=DURATION_S_MAX),
+    help=f"Seconds of load; the sum of --steps, otherwise {DURATION_S_DEFAULT:g} by default.",
+)
 @load_options
 @click.option(
     "--kill-at",
@@ -95,7 +106,8 @@ def run(
     choose: Callable[[], Choice],
     rate: float | None,
     closed: int | None,
-    duration: float,
+    steps: str | None,
+    duration: float | None,
     batch: int,
     workload: str,
     senders: int,
@@ -107,32 +119,70 @@ def run(
 
     Without --url, --localnet or --node a fresh network is made for the run. The report is
     report.html, result.json and latencies.csv. Exit code 5 if the nodes disagree, a transaction is
-    missing, or the balances do not add up.
+    missing, or the balances do not add up; 4 if the network did not come to rest, so that this
+    could not be found out.
 
     \b
     Examples:
       mbi bench run --rate 1000 --duration 30 --report out
+      mbi bench run --steps 1000x20,4000x60,1000x15
       mbi bench run --closed 2000 --localnet demo
       mbi bench run --rate 500 --duration 30 --kill-at 10
       mbi bench run --rate 50 --batch 1 --url http://127.0.0.1:26101 --url http://127.0.0.1:26111
     """
-    if rate is not None and closed is not None:
-        raise UsageError("give either --rate or --closed")
-    if closed is not None and closed < batch:
-        raise UsageError(f"--closed {closed} must be at least --batch {batch}")
-    if rate is None and closed is None:
-        rate = RATE_DEFAULT
-    if kill_at is not None and kill_at >= duration:
-        raise UsageError(f"--kill-at {kill_at:g} must be less than --duration {duration:g}")
-    plan = Plan(rate, closed, duration, batch, senders, workload, accounts, kill_at)
+    plan = _plan(rate, closed, steps, duration, batch, senders, workload, accounts, kill_at)
     measured = run_fast(_measure(session.output, choose(), plan))
     measured.result["command"] = command_line()
     directory = report or default_directory()
     write_report(directory, measured)
     session.output.document(measured.result)
     show_run(session.output, measured.result, directory)
-    if not measured.integrity.passed:
-        raise IntegrityViolation("; ".join(measured.integrity.problems[:3]))
+    end_by(session.output, [measured.result])
+
+
+def _plan(
+    rate: float | None,
+    closed: int | None,
+    steps: str | None,
+    duration: float | None,
+    batch: int,
+    senders: int,
+    workload: str,
+    accounts: int,
+    kill_at: float | None,
+) -> Plan:
+    """Return what the options say; raises :class:`UsageError` where they contradict."""
+    if sum(option is not None for option in (rate, closed, steps)) > 1:
+        raise UsageError("give one of --rate, --closed and --steps")
+    if steps is not None and duration is not None:
+        raise UsageError("--steps says how long each step lasts, so give no --duration")
+    if closed is not None and closed < batch:
+        raise UsageError(f"--closed {closed} must be at least --batch {batch}")
+    if steps is not None:
+        phases = parse_steps(steps)
+    elif closed is None:
+        phases = (Phase(rate or RATE_DEFAULT, duration or DURATION_S_DEFAULT),)
+    else:
+        phases = ()
+    length_s = sum(phase.duration_s for phase in phases) or duration or DURATION_S_DEFAULT
+    if kill_at is not None and kill_at >= length_s:
+        raise UsageError(f"--kill-at {kill_at:g} must be less than the duration, {length_s:g}")
+    return Plan(phases, closed, length_s, batch, senders, workload, accounts, kill_at)
+
+
+def end_by(output: Output, results: Sequence[dict[str, Any]]) -> None:
+    """End the command with the exit code that the integrity of its runs asks for.
+
+    The document of the command is printed already, so there is no second one with the error.
+    """
+    for code, what, key in (
+        (ExitCode.INTEGRITY, "integrity violated", "problems"),
+        (ExitCode.UNKNOWN, "integrity not fully checked", "unfinished"),
+    ):
+        found = [line for result in results for line in result["integrity"][key]]
+        if found:
+            output.error(f"{what}: {'; '.join(found[:3])}")
+            raise click.exceptions.Exit(code)
 
 
 def command_line() -> str:
@@ -181,7 +231,7 @@ async def _measure(output: Output, choice: Choice, plan: Plan) -> Run:
 )
 @click.option(
     "--duration",
-    type=click.FloatRange(min=1, max=400),
+    type=click.FloatRange(min=1, max=DURATION_S_MAX),
     default=10.0,
     show_default=True,
     help="Of each step, in seconds.",
@@ -214,7 +264,7 @@ def ramp(
       mbi bench ramp --report out
       mbi bench ramp --from 2000 --duration 20 --validators 1
     """
-    plan = Plan(start, None, duration, batch, senders, workload, accounts)
+    plan = Plan.open_loop([Phase(start, duration)], batch, senders, workload, accounts)
     limits = Limits(p99)
     results, steps = run_fast(_ramp(session.output, choose(), plan, limits))
     result = {**ramp_result(results, steps, limits), "command": command_line()}
@@ -222,8 +272,7 @@ def ramp(
     write_result(directory, result)
     session.output.document(result)
     show_ramp(session.output, result, directory)
-    if not all(step.integrity_passed for step in steps):
-        raise IntegrityViolation("; ".join(results[-1]["integrity"]["problems"][:3]))
+    end_by(session.output, results)
 
 
 @bench.command("compare")
@@ -253,7 +302,8 @@ async def _ramp(
             async def measure(rate: float) -> Step:
                 # The state grows once, before the first step.
                 accounts = 0 if results else plan.accounts
-                step_plan = replace(plan, rate=rate, accounts=accounts)
+                phases = (Phase(rate, plan.duration_s),)
+                step_plan = replace(plan, phases=phases, accounts=accounts)
                 measured = await run_benchmark(bed.target, step_plan, display)
                 results.append(measured.result)
                 step = step_of(measured.result, limits)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from rich.progress import Progress, TaskID
 
@@ -12,6 +13,12 @@ from mbi.bench.ramp import Step
 from mbi.bench.stages import stage_means
 from mbi.bench.svg import figure
 from mbi.cli.output import Output
+
+VERDICTS: Final = {
+    "passed": "passed",
+    "violated": "VIOLATED",
+    "incomplete": "NOT FULLY CHECKED",
+}
 
 
 class BenchDisplay:
@@ -50,18 +57,33 @@ def show_run(output: Output, result: dict[str, Any], directory: Path) -> None:
                 for name in ("sent", "accepted", "finalized", "failed", "rejected", "unknown")
             ),
             "faults": ", ".join(f"{item['event']} at {item['s']} s" for item in result["faults"]),
-            "integrity": "passed" if result["integrity"]["passed"] else "VIOLATED",
+            "last minute by first": _percent(result["throughput"]["last_by_first_minute"]),
+            "generator": f"{figure(result['generator']['cores'])} cores, "
+            f"{figure(result['generator']['cpu_us_per_transaction'])} us per transaction",
+            "integrity": VERDICTS[result["integrity"]["verdict"]],
             "report": directory / "report.html",
         }
     )
+    if len(result["phases"]) > 1:
+        show_phases(output, result["phases"])
     output.table(
-        ("node", "cpu s", "us per transaction", "rss MiB", "loop lag p99 ms"),
+        (
+            "node",
+            "cpu s",
+            "us per transaction",
+            "rss MiB",
+            "MiB per minute",
+            "disk bytes per transaction",
+            "loop lag p99 ms",
+        ),
         (
             (
                 node["name"],
                 node["cpu_s"],
                 node["cpu_us_per_transaction"],
                 None if node["rss_bytes"] is None else node["rss_bytes"] // 1024**2,
+                node["rss_mib_per_minute"],
+                node["disk_bytes_per_transaction"],
                 _lag(node),
             )
             for node in result["nodes"]
@@ -85,6 +107,28 @@ def _show_stages(output: Output, result: dict[str, Any]) -> None:
         f"{figure(blocks['cpu_us_per_transaction'])} us are {figure(blocks['ratio_mean'])} times "
         f"the building blocks (signature + {blocks['other_blocks_us']:g} us); "
         f"worst node {figure(blocks['ratio_worst'])}, limit {blocks['ratio_limit']:g}"
+    )
+
+
+def show_phases(output: Output, phases: Sequence[dict[str, Any]]) -> None:
+    """Print the phases of a run with steps."""
+    output.table(
+        ("from s", "offered /s", "finalized /s", "p50 ms", "p99 ms", "rejected", "normal after s"),
+        (
+            tuple(
+                figure(phase[name])
+                for name in (
+                    "from_s",
+                    "offered_per_s",
+                    "finalized_per_s",
+                    "latency_p50_ms",
+                    "latency_p99_ms",
+                    "rejected",
+                    "normal_after_s",
+                )
+            )
+            for phase in phases
+        ),
     )
 
 
@@ -159,6 +203,10 @@ def show_comparison(output: Output, comparison: Comparison) -> None:
 
 def _number(value: Any, unit: str) -> str | None:
     return None if value is None else f"{value:,.1f} {unit}"
+
+
+def _percent(value: Any) -> str | None:
+    return None if value is None else f"{value * 100:.1f} %"
 
 
 def _lag(node: dict[str, Any]) -> str | None:

@@ -11,10 +11,10 @@ from ledger.types import Digest
 from mbi.bench.finality import FinalityWatch
 from mbi.bench.integrity import Integrity
 from mbi.bench.internals import Readings
-from mbi.bench.load import ACCEPTED, REJECTED, Sent
-from mbi.bench.plan import Plan
+from mbi.bench.load import ACCEPTED, REJECTED, Refusal, Sent
+from mbi.bench.plan import Phase, Plan
 from mbi.bench.resources import NodeRecord, Usage
-from mbi.bench.result import Measured, make_result
+from mbi.bench.result import Generator, Measured, make_result
 from mbi.bench.statistics import ObservedBlock
 from mbi.bench.target import LocalProcess, Target, TargetNode
 from mbi.localnet.layout import NodeEntry
@@ -33,7 +33,7 @@ def run_result() -> dict[str, Any]:
     due = [STARTED_S + number / 10 for number in range(COUNT)]
     sent = Sent(array("d", due), array("b", [ACCEPTED] * COUNT))
     sent.outcome[99] = REJECTED
-    sent.rejected["mempool_full"] = 1
+    sent.refusals[99] = Refusal("mempool_full", 1)
     sent.started_s, sent.ended_s = STARTED_S, STARTED_S + 10.0
     watch = FinalityWatch("http://127.0.0.1:1", 7)
     watch.expect([Digest(number.to_bytes(32)) for number in range(COUNT)])
@@ -46,7 +46,7 @@ def run_result() -> dict[str, Any]:
     integrity.body_bytes = {7 + number: 183 for number in range(COUNT)}
     measured = Measured(
         target=_target(),
-        plan=Plan(10.0, None, 10.0, 100, 5),
+        plan=Plan.open_loop([Phase(10.0, 10.0)], 100, 5),
         sent=sent,
         watch=watch,
         integrity=integrity,
@@ -61,7 +61,8 @@ def run_result() -> dict[str, Any]:
             {},
         ],
         setup_s=1.5,
-        generator_cpu_s=0.5,
+        signing_s=0.25,
+        generator=Generator(0.5, 12.5, 50 * 2**20),
         faults=[{"s": 3.0, "event": "com-1 killed"}],
     )
     return {**make_result(measured), "command": "mbi bench run --rate 10 <&>"}

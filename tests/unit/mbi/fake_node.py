@@ -34,7 +34,11 @@ class FakeNode:
     url: str = ""
     blocks: dict[int, list[bytes]] = field(default_factory=dict)
     """Ids per height."""
+    listing: list[dict[str, Any]] | None = None
+    """Blocks, newest first; None for the heights alone."""
     batches: int = 0
+    refused: dict[bytes, tuple[str, int]] = field(default_factory=dict)
+    """Code and seconds to wait of transactions that a batch may not contain."""
     documents: dict[str, Any] = field(default_factory=dict)
     """Answers to further GET routes, by path."""
     outcome: dict[str, Any] = field(
@@ -49,7 +53,10 @@ class FakeNode:
 def problem(status: int, code: str, detail: str, **extra: Any) -> web.Response:
     """Return a problem document."""
     body = {"status": status, "code": code, "detail": detail, "request_id": "r-1", **extra}
-    return web.json_response(body, status=status, content_type="application/problem+json")
+    headers = {"Retry-After": str(extra["retry_after"])} if "retry_after" in extra else None
+    return web.json_response(
+        body, status=status, content_type="application/problem+json", headers=headers
+    )
 
 
 def make_app(node: FakeNode) -> web.Application:
@@ -102,6 +109,9 @@ def _add_queries(app: web.Application, node: FakeNode) -> None:
         )
 
     async def blocks(request: web.Request) -> web.Response:
+        if node.listing is not None:
+            page = {"items": node.listing, "next_cursor": None, "latest_height": node.height}
+            return web.json_response(page)
         start, limit = int(request.query.get("cursor", "0")), int(request.query["limit"])
         items = [{"height": h} for h in range(start, min(start + limit, node.height + 1))]
         end = start + len(items)
@@ -131,14 +141,19 @@ def _add_transactions(app: web.Application, node: FakeNode) -> None:
         node.submitted.append(wire)
         code, document = node.on_submit(wire)
         if code >= 400:
-            return problem(code, str(document["code"]), "refused by the test")
+            code_text = str(document.pop("code"))
+            return problem(code, code_text, "refused by the test", **document)
         return web.json_response(document, status=code)
 
     async def batch(request: web.Request) -> web.Response:
         wires = msgspec.msgpack.decode(await request.read(), type=list[bytes])
         node.batches += 1
         node.submitted += wires
-        results = [[wire[:32], "accepted", None, None, None, None] for wire in wires]
+        results = []
+        for wire in wires:
+            code, wait_s = node.refused.get(wire, (None, None))
+            status = "accepted" if code is None else "rejected"
+            results.append([wire[:32], status, code, None, None, wait_s])
         if request.headers["Accept"] == "application/msgpack":
             body = msgspec.msgpack.encode(results)
             return web.Response(body=body, content_type="application/msgpack")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from array import array
 from collections.abc import Iterator
 
@@ -13,7 +14,6 @@ from ledger.types import Digest
 from mbi.bench import runner
 from mbi.bench.finality import FinalityWatch
 from mbi.bench.load import ACCEPTED, REJECTED, UNANSWERED, Sent
-from mbi.bench.statistics import ObservedBlock
 from mbi.bench.target import Target, TargetNode
 from tests.unit.mbi.waiting import DEADLINE_S, until
 
@@ -24,11 +24,11 @@ TARGET = Target(NODES, Digest(bytes(32)), SigningKey.from_seed(bytes(32)), "o", 
 class Pending:
     """What the nodes answer when they are asked whether anything is pending."""
 
-    def __init__(self, answers: Iterator[bool]) -> None:
+    def __init__(self, answers: Iterator[int]) -> None:
         self.asked = 0
         self._answers = answers
 
-    async def __call__(self, _: Target) -> bool:
+    async def __call__(self, _: Target) -> int:
         self.asked += 1
         return next(self._answers)
 
@@ -60,8 +60,8 @@ async def drain(outcomes: Sent, watched: FinalityWatch) -> None:
 
 @pytest.fixture
 def pending(monkeypatch: pytest.MonkeyPatch) -> Pending:
-    found = Pending(iter([True, True, False]))
-    monkeypatch.setattr(runner, "_is_any_pending", found)
+    found = Pending(iter([7, 1, 0]))
+    monkeypatch.setattr(runner, "_pending", found)
     monkeypatch.setattr(runner, "QUIET_S", 0.01)
     monkeypatch.setattr(runner, "DRAIN_POLL_S", 0.001)
     return found
@@ -83,7 +83,7 @@ async def test_blocks_of_ours_put_the_question_off(
     monkeypatch.setattr(runner, "QUIET_S", 1000.0)
     watched = watch(-1, -1)
     running = asyncio.create_task(drain(sent(ACCEPTED, ACCEPTED), watched))
-    watched.blocks.append(ObservedBlock(5, 0, 0.0, 1, 1))
+    watched.ours_last_s = 0.0
     watched.heights[0] = 5
     await until(lambda: watched.heights[0] == 5)
     watched.heights[1] = 6
@@ -100,4 +100,37 @@ async def test_ends_when_its_time_is_over(
 
 
 async def test_nodes_that_do_not_answer_may_hold_something() -> None:
-    assert await runner._is_any_pending(TARGET)
+    assert await runner._pending(TARGET) == 1
+
+
+async def test_progress_prolongs_the_wait(
+    pending: Pending, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as transactions become final nobody goes away, however late they are."""
+    monkeypatch.setattr(runner, "QUIET_S", 1000.0)
+    monkeypatch.setattr(runner, "DRAIN_S", 0.05)
+    watched = watch(-1)
+    watched.ours_last_s = time.monotonic() + 1000.0
+    running = asyncio.create_task(drain(sent(ACCEPTED), watched))
+    _, still = await asyncio.wait([running], timeout=0.1)
+    assert still
+    watched.heights[0] = 5
+    await running
+
+
+async def test_observer_that_is_behind_is_awaited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks that only the others have shown yet are no violation of anything."""
+
+    async def common(_: object) -> int:
+        return 9
+
+    monkeypatch.setattr(runner, "wait_common_height", common)
+    watched = FinalityWatch("http://127.0.0.1:1", 8)
+    watching = asyncio.create_task(_endless())
+    waiting = asyncio.create_task(runner._see_all(TARGET, watched, watching))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    watched._next = 10
+    async with asyncio.timeout(DEADLINE_S):
+        await waiting
+    watching.cancel()

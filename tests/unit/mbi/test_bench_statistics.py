@@ -12,7 +12,10 @@ from mbi.bench.statistics import (
     ObservedBlock,
     block_summary,
     latency_summary,
+    memory_window,
+    minutes,
     percentile,
+    slope,
     steady_window,
     summarise,
     throughput,
@@ -91,3 +94,36 @@ def test_block_intervals_come_from_the_headers() -> None:
     assert (found["interval_ms"]["min"], found["interval_ms"]["max"]) == (250, 750)
     assert found["transactions"]["p50"] == 11
     assert (found["bytes"]["count"], found["bytes"]["mean"]) == (2, 200)
+
+
+def test_slope_is_that_of_the_line_with_the_least_squares() -> None:
+    noise = [0.5, -0.5] * 10
+    line = [(float(x), 3.0 + 0.25 * x) for x in range(20)]
+    assert slope(line) == pytest.approx(0.25)
+    noisy = [(x, y + n) for (x, y), n in zip(line, noise, strict=True)]
+    assert slope(noisy) == pytest.approx(0.25, abs=0.02)
+    assert slope([(x, 7.0) for x, _ in line]) == 0.0
+
+
+def test_few_points_or_one_moment_have_no_slope() -> None:
+    assert slope([(float(x), 0.0) for x in range(9)]) is None
+    assert slope([(1.0, float(x)) for x in range(20)]) is None
+
+
+@pytest.mark.parametrize(("duration", "cut"), [(20.0, 10.0), (600.0, 180.0)])
+def test_memory_counts_after_its_own_warm_up(duration: float, cut: float) -> None:
+    assert memory_window(50.0, 50.0 + duration) == (50.0 + cut, 50.0 + duration)
+
+
+def test_last_minute_is_compared_with_the_first() -> None:
+    blocks = [block(h, float(h), 100 if h <= 150 else 50) for h in range(1, 201)]
+    found = minutes(blocks, (5.0, 200.0))
+    assert (found["first_minute_per_s"], found["last_minute_per_s"]) == (
+        100.0,
+        pytest.approx((10 * 100 + 50 * 50) / 60),
+    )
+    assert found["last_by_first_minute"] == pytest.approx(found["last_minute_per_s"] / 100)
+
+
+def test_short_runs_have_no_minutes_to_compare() -> None:
+    assert set(minutes([block(1, 1.0)], (0.0, 119.0)).values()) == {None}
