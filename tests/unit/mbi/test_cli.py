@@ -172,6 +172,18 @@ def test_waiting_exits_by_the_outcome(mbi: Runner, node: FakeNode, status: str, 
 
 
 @pytest.mark.usefixtures("keys")
+@pytest.mark.parametrize("words", [(), ("--wait",)])
+def test_a_lost_answer_to_a_submission_exits_with_4(
+    mbi: Runner, node: FakeNode, words: tuple[str, ...]
+) -> None:
+    """Exit code 3 would tell a script that it may pay once more."""
+    node.cuts = {"/v1/transactions": b""}
+    found = send(mbi, node, *words)
+    assert found.code == 4
+    assert "mbi tx status" in found.err
+
+
+@pytest.mark.usefixtures("keys")
 def test_waiting_in_vain_exits_with_4(mbi: Runner, node: FakeNode) -> None:
     node.statuses["ab" * 32] = {"id": "ab" * 32, "status": "pending"}
     found = send(mbi, node, "--wait", "--timeout", "0.3")
