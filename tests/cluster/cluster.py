@@ -10,7 +10,6 @@ import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +25,7 @@ from mbi.localnet.processes import child_environment, node_command
 from mbi.localnet.topology import plan
 from mbi.wallet import Wallet
 from tests.cluster.api import Api
+from tests.cluster.programs import NODE, run
 from tests.cluster.secrets_watch import SecretsWatch
 from tests.cluster.waiting import wait_until
 
@@ -38,7 +38,6 @@ HEAD_BLOCKS: Final = 3
 """Two answers under load are never of one moment: so close is at the head."""
 STOP_S: Final = 5.0
 """What a node promises from the signal to its end."""
-COMMAND_S: Final = 30.0
 LOG_TAIL_LINES: Final = 12
 # Below the range from which systems take ports of outgoing connections.
 PORT_FIRST, PORT_LAST = 12_000, 32_000
@@ -140,14 +139,7 @@ class Node:
 
     def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run ``python -m node`` with arguments and this home to its end."""
-        return subprocess.run(
-            [sys.executable, "-m", "node", *arguments, "--home", str(self.home)],
-            env=child_environment(exit_with_parent=True),
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_S,
-            check=False,
-        )
+        return run(*NODE, *arguments, "--home", str(self.home))
 
     def log(self) -> str:
         """Return what the process printed since its last start."""

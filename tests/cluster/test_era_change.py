@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,16 +12,15 @@ from typing import Any, Final
 import pytest
 
 from mbi.localnet.builder import build_network
-from mbi.localnet.processes import child_environment
 from mbi.localnet.topology import plan
-from tests.cluster.cluster import COMMAND_S, Cluster, Node, free_port
+from tests.cluster.cluster import Cluster, Node, free_port
 from tests.cluster.figures import Figures
 from tests.cluster.load import Load
+from tests.cluster.programs import MBI, run
 from tests.cluster.waiting import wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-MBI: Final = [sys.executable, "-c", "from mbi.cli import main; main()"]
 RUNBOOK: Final = Path(__file__).parents[2] / "docs" / "operations.md"
 SECTION: Final = "## 8. When a chamber is gone for good"
 RATE: Final = 100
@@ -67,15 +64,10 @@ class Operators:
 
     def run(self, *words: str, code: int = 0) -> Any:
         """Run one command of ``mbi``; return its document."""
-        done = subprocess.run(
-            [*MBI, *words, "--json"],
-            cwd=self._cluster.network.directory,
-            env=child_environment(exit_with_parent=False)
-            | {"MBI_NODE": self._cluster.node("gov-1").entry.http},
-            capture_output=True,
-            text=True,
-            timeout=COMMAND_S,
-            check=False,
+        done = run(
+            *(*MBI, *words, "--json"),
+            directory=self._cluster.network.directory,
+            settings={"MBI_NODE": self._cluster.node("gov-1").entry.http},
         )
         assert done.returncode == code, f"{words}: {done.returncode} {done.stdout} {done.stderr}"
         return json.loads(done.stdout)

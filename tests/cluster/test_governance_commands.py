@@ -16,9 +16,10 @@ import pytest
 
 from mbi.localnet.layout import load_network
 from mbi.localnet.processes import child_environment, stop_nodes
-from tests.cluster.cluster import COMMAND_S, free_port
+from tests.cluster.cluster import free_port
 from tests.cluster.figures import Figures
 from tests.cluster.governance import EPOCH_S
+from tests.cluster.programs import COMMAND_S
 from tests.cluster.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(300)]

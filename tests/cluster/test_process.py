@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -17,6 +16,7 @@ from mbi.localnet.processes import child_environment, node_command
 from tests.cluster.cluster import STOP_S, Cluster, Node
 from tests.cluster.figures import Figures
 from tests.cluster.load import RATE, Load
+from tests.cluster.programs import has_ended
 from tests.cluster.waiting import PATIENCE, wait_until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
@@ -118,15 +118,6 @@ def test_node_ends_with_the_process_that_started_it(cluster: Cluster) -> None:
         raise
     node.api.close()
     assert_restarts(cluster, node)
-
-
-def has_ended(pid: int) -> bool:
-    """Tell whether a process that is no child of ours is gone, or a mere entry nobody collects."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text(encoding="ascii", errors="replace")
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    return text[text.rindex(")") + 2] in "ZX"
 
 
 def assert_restarts(cluster: Cluster, node: Node) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -13,14 +11,12 @@ import pytest
 
 from ledger.address import parse_address
 from ledger.records import account_key, organisation_key
-from mbi.localnet.processes import child_environment
-from tests.cluster.cluster import COMMAND_S, Cluster
+from tests.cluster.cluster import Cluster
 from tests.cluster.governance import Government, epoch
-from tests.cluster.waiting import PATIENCE
+from tests.cluster.programs import MBI, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
-MBI: Final = [sys.executable, "-c", "from mbi.cli import main; main()", "--json"]
 SEED: Final = "proofs"
 
 
@@ -37,14 +33,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 def mbi(*words: str, code: int = 0) -> Any:
     """Run ``mbi``; return its document."""
-    done = subprocess.run(
-        [*MBI, *words],
-        capture_output=True,
-        text=True,
-        env=child_environment(exit_with_parent=True),
-        timeout=COMMAND_S * PATIENCE,
-        check=False,
-    )
+    done = run(*MBI, *words, "--json")
     assert done.returncode == code, done.stderr or done.stdout
     return json.loads(done.stdout)
 

@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
 
-from mbi.localnet.processes import child_environment
-from tests.cluster.cluster import COMMAND_S, Cluster
+from tests.cluster.cluster import Cluster
+from tests.cluster.programs import NODE, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
 
@@ -50,14 +49,7 @@ def homes(originals: Homes, tmp_path: Path) -> Homes:
 
 def start(home: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Start a node that is expected to refuse."""
-    return subprocess.run(
-        [sys.executable, "-m", "node", "--home", str(home)],
-        env=child_environment(exit_with_parent=True) | environment,
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S,
-        check=False,
-    )
+    return run(*NODE, "--home", str(home), settings=environment)
 
 
 def assert_refused(result: subprocess.CompletedProcess[str], *words: str) -> None:
