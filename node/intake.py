@@ -37,6 +37,9 @@ quarter of a second of one core's signature checks, and half of what the queue o
 GROUP_TRANSACTIONS: Final = 128
 """Transactions examined between two turns of the loop, and, of own ones and of peers', checked
 together."""
+OVERTAKEN_MAX: Final = 15
+"""Transactions of peers that go before each own one while both wait: the share of one validator of
+sixteen. Without a limit a flood of gossip would keep own ones out for ever."""
 WASTED_MAX: Final = 1_000
 """Refused transactions of a peer that cost it a penalty: each costs us some ten microseconds, and
 an honest peer passes on a handful, when its state is ahead of ours."""
@@ -125,6 +128,8 @@ class Intake:
         self._gossip: OrderedDict[Digest, tuple[PeerId, bytes]] = OrderedDict()
         self._wasted: Counter[PeerId] = Counter()
         self._own: deque[_Lot] = deque()
+        self._overtaken = 0
+        """Transactions of peers that have gone before the first own lot."""
         self._checking: set[Digest] = set()
         """Examined, signatures not checked yet."""
         self._wake = asyncio.Event()
@@ -205,7 +210,7 @@ class Intake:
     # ------------------------------------------------------------------ the line
 
     async def run(self) -> None:
-        """Check and admit what is in line until cancelled, own transactions beside peers'."""
+        """Check and admit what is in line until cancelled."""
         while True:
             await self._wake.wait()
             while self._own or self._gossip:
@@ -214,15 +219,22 @@ class Intake:
             self._wake.clear()
 
     def _next_lots(self) -> list[_Lot]:
-        """Take the next group from the line: as many of each kind as a group may have."""
-        lots: list[_Lot] = []
-        count = 0
-        while self._own and count < GROUP_TRANSACTIONS:
+        """Take the next group from the line: peers' transactions first, own ones if there is room.
+
+        Another node has admitted what it passes on and will propose it: who has not checked it by
+        then holds up its block. Were own ones not the last in line, every node would let in more
+        than its peers can check, and nobody would tell their senders.
+        """
+        count = min(len(self._gossip), GROUP_TRANSACTIONS)
+        lots = self._hear([self._gossip.popitem(last=False) for _ in range(count)])
+        self._overtaken = self._overtaken + count if self._own else 0
+        while self._own and (
+            count < GROUP_TRANSACTIONS
+            or self._overtaken >= OVERTAKEN_MAX * len(self._own[0].transactions)
+        ):
             lots.append(self._own.popleft())
             count += len(lots[-1].transactions)
-        heard = min(len(self._gossip), GROUP_TRANSACTIONS)
-        if heard:
-            lots += self._hear([self._gossip.popitem(last=False) for _ in range(heard)])
+            self._overtaken = 0
         return lots
 
     async def _check(self, lots: Sequence[_Lot], *, urgent: bool = False) -> None:
@@ -270,8 +282,12 @@ class Intake:
     async def hurry(self, hashes: Iterable[Digest]) -> None:
         """Check those of these transactions that wait in the queue now: a proposal needs them."""
         wanted = [(digest, self._gossip.pop(digest)) for digest in hashes if digest in self._gossip]
+        lots: list[_Lot] = []
         for start in range(0, len(wanted), GROUP_TRANSACTIONS):
-            await self._check(self._hear(wanted[start : start + GROUP_TRANSACTIONS]), urgent=True)
+            if start:
+                await asyncio.sleep(0)
+            lots += self._hear(wanted[start : start + GROUP_TRANSACTIONS])
+        await self._check(lots, urgent=True)
 
     async def arrival(self, hashes: Iterable[Digest], timeout_s: float) -> None:
         """Wait until all of these are pending, or the time is up: gossip may be on its way.

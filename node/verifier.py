@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -32,27 +33,50 @@ class Verifier:
         """Prepare; the thread starts with the first check."""
         self._costs = costs
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="verifier")
-        self._line = asyncio.Lock()
-        self._turn = asyncio.Lock()
+        self._is_busy = False
+        self._urgent: deque[asyncio.Future[None]] = deque()
+        self._others: deque[asyncio.Future[None]] = deque()
+        """Turns that are waited for, in the order in which they come."""
         self.signatures_total = 0
         """Signatures checked since start."""
 
     async def verify(self, items: Sequence[SignatureItem], *, urgent: bool = False) -> list[bool]:
         """Return for each (public key, message, signature) whether it holds under the strict rule.
 
-        The others stand in line for one place beside the running chunk, so an urgent caller waits
-        for two chunks at most, however many there are.
+        Every chunk takes its turn. What is urgent has it next and is one chunk, so it waits for the
+        running chunk and for what else is urgent, however many others there are.
         """
         verdicts: list[bool] = []
-        for start in range(0, len(items), CHUNK_SIGNATURES):
-            chunk = items[start : start + CHUNK_SIGNATURES]
-            if urgent:
-                async with self._turn:
-                    verdicts += await self._run(chunk)
-            else:
-                async with self._line, self._turn:
-                    verdicts += await self._run(chunk)
+        size = CHUNK_SIGNATURES if not urgent else max(1, len(items))
+        for start in range(0, len(items), size):
+            await self._take_turn(self._urgent if urgent else self._others)
+            try:
+                verdicts += await self._run(items[start : start + size])
+            finally:
+                self._end_turn()
         return verdicts
+
+    async def _take_turn(self, line: deque[asyncio.Future[None]]) -> None:
+        if not self._is_busy:
+            self._is_busy = True
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        line.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if not turn.cancelled():  # it has come just now
+                self._end_turn()
+            raise
+
+    def _end_turn(self) -> None:
+        for line in (self._urgent, self._others):
+            while line:
+                turn = line.popleft()
+                if not turn.done():
+                    turn.set_result(None)
+                    return
+        self._is_busy = False
 
     async def _run(self, chunk: Sequence[SignatureItem]) -> list[bool]:
         verdicts, seconds = await asyncio.get_running_loop().run_in_executor(

@@ -278,16 +278,19 @@ async def test_posts_that_come_in_together_are_checked_together(
     assert (len(desk.published), desk.admitted) == (1, 1)
 
 
-async def test_own_transactions_and_those_of_peers_are_checked_side_by_side(
+async def test_transactions_of_peers_go_first_but_not_for_ever(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither a flood of posts nor one of gossip keeps the other kind out."""
+    """Peers propose theirs soon, so own ones fill the groups; a flood of gossip lets some in."""
     monkeypatch.setattr(module, "GROUP_TRANSACTIONS", 2)
-    own, heard = [desk.wire() for _ in range(6)], [desk.wire() for _ in range(6)]
+    monkeypatch.setattr(module, "OVERTAKEN_MAX", 2)
+    own, heard = [desk.wire() for _ in range(6)], [desk.wire() for _ in range(7)]
     desk.intake.receive(PEER, heard)
     await desk.intake.submit(own)
     order = [entry.transaction.wire for entry in desk.mempool.entries()]
-    assert [wire in own for wire in order] == [True, True, False, False] * 3
+    assert ["own" if wire in own else "peer" for wire in order] == (
+        ["peer"] * 4 + ["own"] * 2 + ["peer"] * 3 + ["own"] * 4
+    )
 
 
 async def test_a_caller_that_leaves_takes_nothing_back(desk: Desk) -> None:

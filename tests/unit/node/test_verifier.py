@@ -22,21 +22,35 @@ async def test_verdicts_are_in_the_order_of_the_items_over_several_chunks() -> N
     verifier.close()
 
 
-async def test_an_urgent_check_waits_for_two_chunks_at_most() -> None:
-    """However many requests wait, a proposal is checked next but one."""
+async def test_an_urgent_check_waits_for_one_chunk_at_most() -> None:
+    """However many requests wait and however large a proposal is, it is checked next."""
     verifier = Verifier(costs=Costs())
     order: list[str] = []
 
-    async def check(name: str, *, urgent: bool) -> None:
-        await verifier.verify([GOOD], urgent=urgent)
+    async def check(name: str, count: int, *, urgent: bool) -> None:
+        await verifier.verify([GOOD] * count, urgent=urgent)
         order.append(name)
 
-    waiting = [asyncio.create_task(check("gossip", urgent=False)) for _ in range(20)]
+    waiting = [asyncio.create_task(check("gossip", 1, urgent=False)) for _ in range(20)]
     await asyncio.sleep(0)
-    await check("proposal", urgent=True)
-    assert order.index("proposal") <= 2
+    await check("proposal", 2 * CHUNK_SIGNATURES + 1, urgent=True)
+    assert order == ["gossip", "proposal"]
     await asyncio.gather(*waiting)
     assert len(order) == 21
+    verifier.close()
+
+
+async def test_who_stops_waiting_does_not_hold_up_the_others() -> None:
+    """A client that goes away takes its checks with it, before and after their turn has come."""
+    verifier = Verifier(costs=Costs())
+    checks = [asyncio.create_task(verifier.verify([GOOD])) for _ in range(4)]
+    await asyncio.sleep(0)
+    checks[1].cancel()
+    await checks[0]
+    checks[2].cancel()
+    async with asyncio.timeout(10):
+        assert await checks[3] == [True]
+        assert await verifier.verify([BAD]) == [False]
     verifier.close()
 
 
