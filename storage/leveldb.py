@@ -45,6 +45,10 @@ CACHE_BYTES: Final = 32 * 1024 * 1024
 BLOOM_BITS: Final = 10
 """Per key: 1 % false positives. Asking for an unknown transaction costs 1 us instead of 3."""
 
+BLOCK_BYTES: Final = 1024
+"""Unit of reading and of checksums. A record of the state has some 150 bytes: finding it among a
+million costs a fifth less than in blocks of 4 KiB, the default, which are mostly read in vain."""
+
 TABLE_BYTES: Final = 8 * 1024 * 1024
 """Fewer, larger files than the default of 2 MB, because of the next limit."""
 
@@ -63,6 +67,7 @@ class _Options(TypedDict):
     write_buffer_size: int
     lru_cache_size: int
     bloom_filter_bits: int
+    block_size: int
     max_file_size: int
     max_open_files: int
     compression: None
@@ -73,6 +78,7 @@ _OPTIONS: Final = _Options(
     write_buffer_size=WRITE_BUFFER_BYTES,
     lru_cache_size=CACHE_BYTES,
     bloom_filter_bits=BLOOM_BITS,
+    block_size=BLOCK_BYTES,
     max_file_size=TABLE_BYTES,
     max_open_files=OPEN_FILES_MAX,
     # Signatures and digests are most of the data and do not compress.
