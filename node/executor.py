@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Generator, Sequence
+from typing import Final, TypeVar
 
 import structlog
 
@@ -21,14 +21,15 @@ from consensus.recovery import RecoveryPlan
 from consensus.types import Certificate
 from ledger.errors import InvariantViolation
 from ledger.state import State
+from ledger.transaction import DecodedTransaction
 from ledger.transition import BlockExecution, BlockOutcome
 from ledger.votes import Round
 from node.block_pool import PoolBlock
-from node.costs import Costs
+from node.costs import Costs, Stage
 from node.recovery import start_for
 from node.writer import Writer
 from storage.chain_store import ChainStore
-from storage.kv import KeyValueStore
+from storage.kv import Batch, KeyValueStore
 from storage.schedule_store import ScheduleStore
 from storage.vote_store import VoteStore
 
@@ -38,6 +39,8 @@ SLICE_TRANSACTIONS: Final = 32
 """Transactions between two looks at the clock."""
 
 log = structlog.get_logger("executor")
+
+T = TypeVar("T")
 
 OnExecuted = Callable[[PoolBlock, BlockOutcome, Certificate | None], None]
 
@@ -87,18 +90,12 @@ class Executor:
                 block, certificate = self._queue.popleft()
                 _check_closing(block, certificate)
                 outcome = await self._execute(block)
-                started = time.perf_counter()
-                batch = self._store.batch()
-                self._chain.add_finalized(
-                    batch, block.block_hash, block.to_block(), outcome, certificate
-                )
-                self._schedules.add(batch, outcome)
-                header = block.header
-                self._votes.prune(batch, Round(header.era, header.epoch, header.view))
-                self.seconds_total += time.perf_counter() - started
+                with self._costs.measure("write"):
+                    batch = self._batch(block, outcome, certificate)
                 await self._writer.write(batch, sync=True)
-                self.state.stored(header.height)
-                on_executed(block, outcome, certificate)
+                with self._costs.measure("execute"):
+                    self.state.stored(block.header.height)
+                    on_executed(block, outcome, certificate)
             self._wake.clear()
 
     async def _execute(self, block: PoolBlock) -> BlockOutcome:
@@ -109,26 +106,46 @@ class Executor:
             block.next_validators or None,
             start_for(block.header, self._plans),
         )
-        started = time.perf_counter()
-        apply = execution.apply
-        for index, transaction in enumerate(block.transactions, 1):
-            apply(transaction)
-            if not index % SLICE_TRANSACTIONS and time.perf_counter() - started > SLICE_SECONDS:
-                self.seconds_total += time.perf_counter() - started
-                await asyncio.sleep(0)
-                started = time.perf_counter()
-        steps = execution.finish_steps()
+        await self._in_slices("execute", _apply_steps(execution, block.transactions))
+        return await self._in_slices("tree", execution.finish_steps())
+
+    async def _in_slices(self, stage: Stage, steps: Generator[None, None, T]) -> T:
+        """Do all steps, and give way to consensus whenever they have taken long enough."""
         while True:
-            try:
-                next(steps)
-            except StopIteration as done:
-                self.seconds_total += time.perf_counter() - started
-                outcome: BlockOutcome = done.value
-                return outcome
-            if time.perf_counter() - started > SLICE_SECONDS:
-                self.seconds_total += time.perf_counter() - started
-                await asyncio.sleep(0)
+            with self._costs.measure(stage):
                 started = time.perf_counter()
+                try:
+                    while time.perf_counter() - started < SLICE_SECONDS:
+                        next(steps)
+                except StopIteration as done:
+                    result: T = done.value
+                    return result
+                finally:
+                    self.seconds_total += time.perf_counter() - started
+            await asyncio.sleep(0)
+
+    def _batch(
+        self, block: PoolBlock, outcome: BlockOutcome, certificate: Certificate | None
+    ) -> Batch:
+        """Return everything that the block leaves on disk."""
+        started = time.perf_counter()
+        batch = self._store.batch()
+        self._chain.add_finalized(batch, block.block_hash, block.to_block(), outcome, certificate)
+        self._schedules.add(batch, outcome)
+        header = block.header
+        self._votes.prune(batch, Round(header.era, header.epoch, header.view))
+        self.seconds_total += time.perf_counter() - started
+        return batch
+
+
+def _apply_steps(
+    execution: BlockExecution, transactions: Sequence[DecodedTransaction]
+) -> Generator[None, None, None]:
+    apply = execution.apply
+    for index, transaction in enumerate(transactions, 1):
+        apply(transaction)
+        if not index % SLICE_TRANSACTIONS:
+            yield
 
 
 def _check_closing(block: PoolBlock, certificate: Certificate | None) -> None:
