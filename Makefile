@@ -111,6 +111,10 @@ twins: setup ## play twins scenarios: SCENARIOS=0..100000 JOBS=2
 bench: setup ## measure throughput and latency of a network made for it
 	$(BIN)/mbi bench run $(ARGS)
 
+.PHONY: profile
+profile: setup ## show which functions of a node take its time under load
+	$(BIN)/mbi bench profile $(ARGS)
+
 .PHONY: lock
 lock: ## resolve the dependencies again and rewrite requirements.lock
 	@set -eu; $(FIND_PYTHON); \

@@ -7,6 +7,7 @@ import contextlib
 import resource
 import time
 from collections.abc import AsyncIterator, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -61,11 +62,17 @@ class Run:
 
 
 async def run_benchmark(
-    target: Target, plan: Plan, display: Display, start: Start | None = None
+    target: Target,
+    plan: Plan,
+    display: Display,
+    start: Start | None = None,
+    *,
+    during: AbstractAsyncContextManager[None] | None = None,
 ) -> Run:
     """Measure; raises an ``MbiError`` only if the measurement could not be made.
 
-    ``start`` starts a node of this machine again; a plan with a fault needs it.
+    ``start`` starts a node of this machine again; a plan with a fault needs it. ``during`` is
+    entered when the load begins and left after the drain.
     """
     fault = None if plan.kill_at_s is None else plan_fault(target, plan.kill_at_s, start)
     setup_s = -time.monotonic()
@@ -88,7 +95,7 @@ async def run_benchmark(
     await counters.read("before")
     display.stage(f"load for {plan.duration_s:g} s", plan.transactions if plan.rate else None)
     elapsed_s, cpu_s = -time.monotonic(), -time.process_time()
-    async with _beside(meter.run()):
+    async with _beside(meter.run()), during or contextlib.nullcontext():
         sent, pending = await _load(target, plan, prepared, watch, display, fault, counters)
     meter.sample()
     elapsed_s, cpu_s = elapsed_s + time.monotonic(), cpu_s + time.process_time()

@@ -8,11 +8,11 @@ STYLE: Final = """
 :root { color-scheme: light dark; --panel:#fff; --page:#f5f6f8; --ink:#1b1f24;
   --soft:#5d6673; --line:#e2e5ea; --good:#14804a; --bad:#c0392b; --c0:#2a6fd6; --c1:#159a6c;
   --c2:#d98a00; --c3:#d6453d; --c4:#6a4fc4; --c5:#0f8fa8; --c6:#c94f93; --c7:#8a5a2b;
-  --c8:#4d8c8c; --c9:#8d96a3; }
+  --c8:#7aa32e; --c9:#b08bd9; --c10:#8d96a3; }
 @media (prefers-color-scheme: dark) { :root { --panel:#1c2027; --page:#13161b; --ink:#e8eaee;
   --soft:#9aa4b2; --line:#323944; --good:#4cc38a; --bad:#ff7b6e; --c0:#6aa5ff; --c1:#45c795;
   --c2:#f2b13c; --c3:#ff7b6e; --c4:#a592f5; --c5:#4cc4dc; --c6:#f08cc0; --c7:#c79563;
-  --c8:#8fc7c7; --c9:#78818d; } }
+  --c8:#a8d158; --c9:#d9c2f5; --c10:#78818d; } }
 * { box-sizing:border-box; }
 body { margin:0; background:var(--page); color:var(--ink); font:14px/1.45 system-ui,sans-serif; }
 main { max-width:1200px; margin:0 auto; padding:28px 20px 60px; }
@@ -40,7 +40,7 @@ figure { margin:0; } figcaption { font-weight:600; } svg { width:100%; display:b
   background:var(--k); }
 .c0 { --k:var(--c0); } .c1 { --k:var(--c1); } .c2 { --k:var(--c2); } .c3 { --k:var(--c3); }
 .c4 { --k:var(--c4); } .c5 { --k:var(--c5); } .c6 { --k:var(--c6); } .c7 { --k:var(--c7); }
-.c8 { --k:var(--c8); } .c9 { --k:var(--c9); }
+.c8 { --k:var(--c8); } .c9 { --k:var(--c9); } .c10 { --k:var(--c10); }
 .grid { stroke:var(--line); } .mark { stroke:var(--soft); stroke-dasharray:3 3; }
 .axis, .note { fill:var(--soft); font-size:11px; } .line { fill:none; stroke:var(--k);
   stroke-width:2; stroke-linejoin:round; }

@@ -22,8 +22,8 @@ TICKS: Final = 5
 MARK_LINES: Final = 5
 DOTS_MAX: Final = 20
 """Up to so many points are shown as such; more would hide the line."""
-COLOURS: Final = 10
-"""Classes ``c0`` to ``c9`` of the style sheet; more series begin again."""
+COLOURS: Final = 11
+"""Classes ``c0`` to ``c10`` of the style sheet; more series begin again."""
 
 Point = tuple[float, float | None]
 """A value of None leaves a gap in the line."""

@@ -65,7 +65,7 @@ _LOAD_OPTIONS: Final = (
 )
 
 
-@click.group(cls=MbiGroup)
+@click.group(cls=MbiGroup, lazy={"profile": "mbi.cli.bench_profile:profile"})
 def bench() -> None:
     """Measure throughput and latency to finality."""
 
