@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import time
 from collections import deque
@@ -126,28 +127,33 @@ async def _send_all(
 
     The next transactions are made while nodes work on those before.
     """
-    waiting: deque[tuple[str, int]] = deque()
+    waiting: deque[asyncio.Task[int]] = deque()
     source = iter(operations)
-    while chunk := tuple(islice(source, OPERATIONS_MAX)):
-        if len(waiting) == SETUP_IN_FLIGHT:
-            progress(await _finished(client, *waiting.popleft()))
-        answer = await client.submit(_signed(target, chunk))
-        waiting.append((answer.id, len(chunk)))
-    while waiting:
-        progress(await _finished(client, *waiting.popleft()))
+    try:
+        while chunk := tuple(islice(source, OPERATIONS_MAX)):
+            if len(waiting) == SETUP_IN_FLIGHT:
+                progress(await waiting.popleft())
+            waiting.append(asyncio.create_task(_finish(client, target, chunk)))
+            # It is sent before the next one is made.
+            await asyncio.sleep(0)
+        while waiting:
+            progress(await waiting.popleft())
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
-async def _finished(client: AsyncClient, identifier: str, count: int) -> int:
-    """Wait for one set-up transaction and return how many operations it had."""
-    outcome = await client.wait_final(identifier, SETUP_TIMEOUT_S)
+async def _finish(client: AsyncClient, target: Target, operations: tuple[Operation, ...]) -> int:
+    """Send one set-up transaction, wait until it is final, and return its operations."""
+    outcome = await client.submit_and_wait(_signed(target, operations), SETUP_TIMEOUT_S)
     if outcome.status != "finalized":
         code = outcome.document.get("code")
         raise OperationFailed(
-            f"set-up transaction {identifier} {outcome.status}: {code}; the funding key must be "
+            f"set-up transaction {outcome.id} {outcome.status}: {code}; the funding key must be "
             "the admin of its organisation, hold enough of the asset, and for settlements be "
             "licensed to issue securities"
         )
-    return count
+    return len(operations)
 
 
 def _signed(target: Target, operations: tuple[Operation, ...]) -> bytes:
