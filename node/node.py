@@ -122,18 +122,7 @@ class Node:
         self._configured_peers = network_config.peers
         self.network = Network(network_config, self, lambda: self.costs.measure("gossip"))
         self._list_members()
-        self.intake = Intake(
-            chain_id,
-            self.mempool,
-            self.verifier,
-            state=lambda: self.executor.state,
-            lookup=Lookup(self.used, self._height_of),
-            now_ms=now_ms,
-            publish=self._publish,
-            on_admitted=self._work_changed,
-            penalise=self._penalise,
-            costs=self.costs,
-        )
+        self.intake = self._make_intake()
         self.fetcher = Fetcher(
             chain_id,
             self.network,
@@ -174,6 +163,20 @@ class Node:
         home = self.home
         parts = (home.chain, home.votes, home.schedules, home.store, home.state)
         return Executor(*parts, self.writer, home.plans, costs=self.costs)
+
+    def _make_intake(self) -> Intake:
+        return Intake(
+            self.chain_id,
+            self.mempool,
+            self.verifier,
+            state=lambda: self.executor.state,
+            lookup=Lookup(self.used, self._height_of),
+            now_ms=now_ms,
+            publish=self._publish,
+            on_admitted=self._work_changed,
+            penalise=self._penalise,
+            costs=self.costs,
+        )
 
     def _make_evidence_desk(self) -> EvidenceDesk:
         home = self.home
