@@ -22,6 +22,11 @@ _FIRST: Final = (
 )
 """Sections of results, before those about how they came to be."""
 _SERIES: Final = "series"
+_VERDICTS: Final = {
+    "passed": ("passed", "good"),
+    "violated": ("VIOLATED", "bad"),
+    "incomplete": ("not fully checked", "bad"),
+}
 _FULL: Final = ("nodes", "steps", "definitions", "topology")
 """Sections as wide as the page."""
 
@@ -166,7 +171,7 @@ def _run_tiles(result: Json) -> Iterator[str]:
     blocks = result["building_blocks"]
     share = f"{figure(blocks['ratio_worst'])} x building blocks, limit {blocks['ratio_limit']:g}"
     yield _tile("cpu per transaction", figure(blocks["cpu_us_per_transaction"]), "us", share)
-    yield _integrity_tile(result["integrity"]["passed"])
+    yield _integrity_tile(result["integrity"]["verdict"])
 
 
 def _ramp_tiles(result: Json) -> Iterator[str]:
@@ -175,12 +180,12 @@ def _ramp_tiles(result: Json) -> Iterator[str]:
     yield _tile("finalized there", figure(knee["finalized_per_s"]), "/s", "steady window")
     yield _tile("latency p50 there", figure(knee["p50_ms"]), "ms", "send to finality")
     yield _tile("latency p99 there", figure(knee["p99_ms"]), "ms", "send to finality")
-    yield _integrity_tile(all(step["integrity_passed"] for step in result["steps"]))
+    passed = all(step["integrity_passed"] for step in result["steps"])
+    yield _integrity_tile("passed" if passed else "violated")
 
 
-def _integrity_tile(passed: bool) -> str:
-    word = "passed" if passed else "VIOLATED"
-    kind = "good" if passed else "bad"
+def _integrity_tile(verdict: str) -> str:
+    word, kind = _VERDICTS[verdict]
     return _tile("integrity", word, "", "all nodes compared", kind)
 
 

@@ -65,7 +65,10 @@ _LOAD_OPTIONS: Final = (
 )
 
 
-@click.group(cls=MbiGroup, lazy={"profile": "mbi.cli.bench_profile:profile"})
+@click.group(
+    cls=MbiGroup,
+    lazy={"profile": "mbi.cli.bench_profile:profile", "table": "mbi.cli.bench_table:table"},
+)
 def bench() -> None:
     """Measure throughput and latency to finality."""
 

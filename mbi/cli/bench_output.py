@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -14,8 +15,8 @@ from mbi.bench.stages import stage_means
 from mbi.bench.svg import figure
 from mbi.cli.output import Output
 
-LONG_STAGE: Final = 100_000
-"""Steps of a stage that takes minutes."""
+NOTE_S: Final = 10.0
+"""Between two lines about how far a stage is."""
 VERDICTS: Final = {
     "passed": "passed",
     "violated": "VIOLATED",
@@ -24,18 +25,20 @@ VERDICTS: Final = {
 
 
 class BenchDisplay:
-    """Progress on stderr: a bar on a terminal, elsewhere a line for each tenth of a long stage."""
+    """Progress on stderr: a bar on a terminal, elsewhere a line every ten seconds."""
 
     def __init__(self, output: Output, progress: Progress) -> None:
         self._output = output
         self._progress = progress
         self._task: TaskID | None = None
         self._done, self._total = 0, 0
+        self._noted_s = 0.0
 
     def stage(self, text: str, total: int | None = None) -> None:
         """Begin a stage."""
         self._output.note(text)
         self._done, self._total = 0, total or 0
+        self._noted_s = time.monotonic()
         if self._task is not None:
             self._progress.remove_task(self._task)
         self._task = self._progress.add_task(text, total=total)
@@ -44,11 +47,10 @@ class BenchDisplay:
         """Go on by some steps."""
         if self._task is not None:
             self._progress.advance(self._task, steps)
-        before, self._done = self._done, self._done + steps
-        if self._progress.disable and self._total >= LONG_STAGE:
-            tenth = 10 * self._done // self._total
-            if tenth > 10 * before // self._total:
-                self._output.note(f"  {self._done:,} of {self._total:,}")
+        self._done += steps
+        if self._progress.disable and time.monotonic() > self._noted_s + NOTE_S:
+            self._noted_s = time.monotonic()
+            self._output.note(f"  {self._done:,} of {self._total:,}")
 
 
 def show_run(output: Output, result: dict[str, Any], directory: Path) -> None:

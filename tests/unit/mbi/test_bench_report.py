@@ -119,8 +119,10 @@ def test_fault_is_marked_in_the_plots() -> None:
 def test_violated_integrity_is_loud() -> None:
     result = run_result()
     assert "VIOLATED" not in report_html(result)
-    result["integrity"]["passed"] = False
+    result["integrity"]["verdict"] = "violated"
     assert "VIOLATED" in report_html(result)
+    result["integrity"]["verdict"] = "incomplete"
+    assert "not fully checked" in report_html(result)
 
 
 def test_plots_without_measurements_say_so() -> None:
