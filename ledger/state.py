@@ -12,7 +12,7 @@ records are answered from memory. Normative text: ``docs/protocol.md`` section 6
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from hashlib import sha256
@@ -145,6 +145,16 @@ class StateUpdate(NamedTuple):
     root: Digest
 
 
+class _PendingBlock(NamedTuple):
+    """What the reader does not have yet."""
+
+    height: Height
+    records: dict[bytes, StateRecord]
+    new_keys: list[bytes]
+    """Ascending."""
+    pages: dict[bytes, bytes]
+
+
 class State:
     """All records after the last executed block."""
 
@@ -157,12 +167,7 @@ class State:
         self._reader = reader
         self._tree = tree
         self._cache: dict[bytes, _Entry] = {}
-        self._pending: dict[bytes, StateRecord] = {}
-        self._pending_new: list[bytes] = []
-        self._pending_pages: dict[bytes, bytes] = {}
-        self._pending_blocks: deque[
-            tuple[Height, list[tuple[bytes, StateRecord]], list[tuple[bytes, bytes]]]
-        ] = deque()
+        self._pending: deque[_PendingBlock] = deque()
 
     @classmethod
     def load(
@@ -268,27 +273,37 @@ class State:
         return cast("EvidenceRecord | None", self.record(evidence_key(consensus_key)))
 
     def _stored(self, key: bytes) -> StateRecord | None:
-        return self._pending.get(key) or self._reader.get(key)
+        for block in reversed(self._pending):
+            record = block.records.get(key)
+            if record is not None:
+                return record
+        return self._reader.get(key)
 
     def _load(self, key: bytes) -> _Entry | None:
         stored = self._stored(key)
         if stored is None or key == SENTINEL_KEY:
             return None
         entry = _Entry(_DECODERS[key[0]](stored.value), stored.index, stored.next_key)
-        cache = self._cache
-        if len(cache) >= CACHE_RECORDS_MAX:
-            for oldest in list(islice(cache, _CACHE_EVICTION)):
-                del cache[oldest]
-        cache[key] = entry
+        self._cache[key] = entry
+        if len(self._cache) > CACHE_RECORDS_MAX:
+            self._evict()
         return entry
+
+    def _evict(self) -> None:
+        cache = self._cache
+        surplus = max(len(cache) - CACHE_RECORDS_MAX, 0)
+        for oldest in list(islice(cache, surplus + _CACHE_EVICTION)):
+            del cache[oldest]
 
     def _predecessor(self, key: bytes) -> tuple[bytes, StateRecord]:
         """Return the greatest key not above ``key``; a new key may be known only here."""
         found, record = self._reader.predecessor(key)
-        position = bisect_right(self._pending_new, key)
-        if position and self._pending_new[position - 1] > found:
-            found = self._pending_new[position - 1]
-        return found, self._pending.get(found, record)
+        for block in self._pending:
+            position = bisect_right(block.new_keys, key)
+            if position and block.new_keys[position - 1] > found:
+                found = block.new_keys[position - 1]
+            record = block.records.get(found, record)
+        return found, record
 
     # --- Proofs ---
 
@@ -308,7 +323,10 @@ class State:
         """Return the path of one executed block in the history of the first ``count`` blocks."""
 
         def read_page(key: bytes) -> bytes | None:
-            return self._pending_pages.get(key) or self._reader.history_page(key)
+            for block in reversed(self._pending):
+                if key in block.pages:
+                    return block.pages[key]
+            return self._reader.history_page(key)
 
         return history_path(read_page, count, height)
 
@@ -390,7 +408,7 @@ class State:
         pages: list[tuple[bytes, bytes]],
     ) -> None:
         """Make a block's changes the state; they are answered from memory until ``stored``."""
-        if len(self._pending_blocks) >= PENDING_BLOCKS_MAX:
+        if len(self._pending) >= PENDING_BLOCKS_MAX:
             raise InvariantViolation(
                 "state_pending_blocks", f"{PENDING_BLOCKS_MAX} blocks were never reported as stored"
             )
@@ -399,21 +417,13 @@ class State:
             raise InvariantViolation("state_root", f"the tree at height {height} differs")
         self.history = history
         self._cache.update(update.entries)
-        self._pending.update(update.writes)
-        self._pending_pages.update(pages)
-        for key in update.new_keys:
-            insort(self._pending_new, key)
-        self._pending_blocks.append((height, update.writes, pages))
+        if len(self._cache) > CACHE_RECORDS_MAX:
+            self._evict()  # a block of new accounts loads nothing, but fills the cache
+        self._pending.append(
+            _PendingBlock(height, dict(update.writes), update.new_keys, dict(pages))
+        )
 
     def stored(self, height: Height) -> None:
         """Forget what was kept for blocks up to ``height``: the reader has it now."""
-        while self._pending_blocks and self._pending_blocks[0][0] <= height:
-            _, writes, pages = self._pending_blocks.popleft()
-            for key, record in writes:
-                if self._pending.get(key) is record:
-                    del self._pending[key]
-            for key, page in pages:
-                if self._pending_pages.get(key) is page:
-                    del self._pending_pages[key]
-        pending = self._pending
-        self._pending_new = [key for key in self._pending_new if key in pending]
+        while self._pending and self._pending[0].height <= height:
+            self._pending.popleft()

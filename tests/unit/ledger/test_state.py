@@ -173,8 +173,6 @@ def test_blocks_on_their_way_to_disk_are_answered_from_memory(chain: Chain) -> N
         assert chain.balance("bob") == 1_003
     assert_same_after_restart(chain)
     assert not chain.state._pending
-    assert not chain.state._pending_new
-    assert not chain.state._pending_pages
 
 
 def test_blocks_that_are_never_stored_stop_the_node(
@@ -186,6 +184,16 @@ def test_blocks_that_are_never_stored_stop_the_node(
     execute_unstored(chain)
     with pytest.raises(InvariantViolation, match="state_pending_blocks"):
         execute_unstored(chain)
+
+
+def test_new_accounts_do_not_fill_the_memory(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each block brings new records and loads none: it must forget old ones all the same."""
+    monkeypatch.setattr(state_module, "CACHE_RECORDS_MAX", 20)
+    monkeypatch.setattr(state_module, "_CACHE_EVICTION", 2)
+    for height in range(10):
+        chain.execute(*register(chain, *(f"n{height}-{number}" for number in range(10))))
+        assert len(chain.state._cache) <= 20
+    assert_same_after_restart(chain)
 
 
 def test_the_cache_is_bounded_and_forgetting_changes_nothing(
