@@ -62,8 +62,6 @@ class Executor:
     ) -> None:
         """``state`` is that of the head of ``chain``; ``plans`` open its eras."""
         self.state = state
-        self.seconds_total = 0.0
-        """Loop time spent on execution and on filling batches."""
         self._chain = chain
         self._votes = votes
         self._schedules = schedules
@@ -120,21 +118,17 @@ class Executor:
                 except StopIteration as done:
                     result: T = done.value
                     return result
-                finally:
-                    self.seconds_total += time.perf_counter() - started
             await asyncio.sleep(0)
 
     def _batch(
         self, block: PoolBlock, outcome: BlockOutcome, certificate: Certificate | None
     ) -> Batch:
         """Return everything that the block leaves on disk."""
-        started = time.perf_counter()
         batch = self._store.batch()
         self._chain.add_finalized(batch, block.block_hash, block.to_block(), outcome, certificate)
         self._schedules.add(batch, outcome)
         header = block.header
         self._votes.prune(batch, Round(header.era, header.epoch, header.view))
-        self.seconds_total += time.perf_counter() - started
         return batch
 
 

@@ -232,9 +232,6 @@ class NodeMetrics:
         )
         """Label: the stages of ``node.costs``. What no stage covers is in the process's own
         counter, ``mbi_process_cpu_seconds_total``."""
-        self.execution_seconds = make.total(
-            "execution_seconds", "Time on the event loop to execute blocks and fill their batches"
-        )
         self.storage_writes = make.total("storage_writes", "Batches written")
         self.storage_write_seconds = make.histogram(
             "storage_write_seconds", "Time of one batch write", SHORT_SECONDS

@@ -71,7 +71,6 @@ class Telemetry:
         metrics.node.signatures_verified.advance_to(node.verifier.signatures_total)
         seconds = node.costs.seconds
         metrics.node.verification_seconds.advance_to(seconds["signature"])
-        metrics.node.execution_seconds.advance_to(node.executor.seconds_total)
         for stage in STAGES:
             growth = self._growth(("stage", stage), seconds[stage])
             metrics.node.stage_cpu_seconds.labels(stage).inc(growth)
