@@ -498,9 +498,9 @@ class Node:
         view, present = self.driver.engine.view, self.epochs.present
         if self.driver.engine.epoch == present.number != self.participation.epoch:
             self.participation.enter(present)
-        seconds = self._stages.watch(effects, view)
-        if seconds is not None:
-            self.application.pacer.observe(seconds)
+        left = self._stages.watch(effects, view)
+        if left is not None:
+            self.application.pacer.observe(*left)
         if view != self._worked_view:
             # Blocks of the views before may be dead now, and their transactions waiting again.
             self._worked_view = view

@@ -10,7 +10,9 @@ import time
 from collections import OrderedDict
 from typing import Final
 
-from consensus.effects import Effect, Finalize, RequestProposal, RequestVerification
+from consensus.effects import Broadcast, Effect, Finalize, RequestVerification
+from consensus.types import Proposal
+from ledger.block import Header
 from ledger.types import View
 from node.metrics import ConsensusMetrics
 
@@ -24,23 +26,25 @@ class StageClock:
     def __init__(self, metrics: ConsensusMetrics) -> None:
         """Feed ``stage_seconds`` of these metrics."""
         self._metrics = metrics
-        self._proposed_s: OrderedDict[View, float] = OrderedDict()
+        self._proposed: OrderedDict[View, tuple[float, int]] = OrderedDict()
+        """When each view's block was proposed, and how many transactions it has."""
         self._view = View(0)
 
-    def watch(self, effects: list[Effect], view: View) -> float | None:
+    def watch(self, effects: list[Effect], view: View) -> tuple[float, int] | None:
         """Note what a turn of the engine asked for, and the view in which it ended.
 
-        Returns how long the view that was left had taken since its proposal, None if none was left.
+        Returns how long the view that was left had taken since its proposal, and how many
+        transactions that had; None if none was left.
         """
         now_s = time.monotonic()
         if view < self._view:  # the views of a new epoch
-            self._proposed_s.clear()
+            self._proposed.clear()
             self._view = view
         for effect in effects:
-            if isinstance(effect, RequestProposal):
-                self._start(effect.view, now_s)
+            if isinstance(effect, Broadcast) and isinstance(effect.message, Proposal):
+                self._start(effect.message.view, effect.message.header, now_s)
             elif isinstance(effect, RequestVerification):
-                self._start(effect.header.view, now_s)
+                self._start(effect.header.view, effect.header, now_s)
             elif isinstance(effect, Finalize):
                 self._observe("finalization", effect.certificate.view, now_s)
         if view == self._view:
@@ -48,14 +52,15 @@ class StageClock:
         left, self._view = self._view, view
         return self._observe("notarization", left, now_s)
 
-    def _start(self, view: View, now_s: float) -> None:
-        self._proposed_s.setdefault(view, now_s)
-        if len(self._proposed_s) > VIEWS_MAX:
-            self._proposed_s.popitem(last=False)
+    def _start(self, view: View, header: Header, now_s: float) -> None:
+        self._proposed.setdefault(view, (now_s, header.transaction_count))
+        if len(self._proposed) > VIEWS_MAX:
+            self._proposed.popitem(last=False)
 
-    def _observe(self, stage: str, view: View, now_s: float) -> float | None:
-        started_s = self._proposed_s.get(view)
-        if started_s is None:
+    def _observe(self, stage: str, view: View, now_s: float) -> tuple[float, int] | None:
+        proposed = self._proposed.get(view)
+        if proposed is None:
             return None
+        started_s, transactions = proposed
         self._metrics.stage_seconds.labels(stage).observe(now_s - started_s)
-        return now_s - started_s
+        return now_s - started_s, transactions
