@@ -1,4 +1,4 @@
-"""Settings that hold for every test: the event loops it runs on and how hard Hypothesis searches.
+"""What holds for every test: its event loops, its files, and how hard Hypothesis searches.
 
 A coroutine test runs on asyncio's own loop and again on uvloop, because a node may run on either.
 Tests of real processes and slow tests run once, on uvloop: the processes choose their own loop.
@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import uvloop
@@ -22,6 +25,10 @@ LOOP_FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 REAL_NODES = "tests/cluster/"
 """Where the tests of real processes are."""
 MARKERS_OF_ONE_RUN = ("cluster", "simulation", "slow")
+MEMORY = Path("/dev/shm")
+"""Where Linux keeps files in memory."""
+MEMORY_FREE_BYTES = 1 << 30
+"""So much room, or tests use the disk: far more than they write."""
 
 # A busy machine is not a defect of the code, so no profile has a deadline or a speed check.
 settings.register_profile(
@@ -64,6 +71,21 @@ def pytest_xdist_make_scheduler(
 ) -> LoadScopeScheduling:
     """Choose how `pytest -n` deals tests out to its workers."""
     return RealNodesTogether(config, log)
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+    """Where a test has its files: in memory, unless it runs real processes.
+
+    Elsewhere tests make crashes and damage themselves, so waiting for a disk at every sync shows
+    nothing.
+    """
+    is_real = any(request.node.get_closest_marker(name) for name in ("cluster", "docker"))
+    if is_real or not MEMORY.exists() or shutil.disk_usage(MEMORY).free < MEMORY_FREE_BYTES:
+        yield tmp_path
+        return
+    with TemporaryDirectory(dir=MEMORY) as path:
+        yield Path(path)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
