@@ -64,8 +64,21 @@ class Api:
     def request(self, method: str, path: str, body: bytes | None = None, **headers: str) -> Answer:
         """Send one request and return its answer; header names use ``_`` for ``-``.
 
-        Raises :class:`NoAnswer`; nothing is tried twice.
+        Raises :class:`NoAnswer`; nothing is tried twice, but what changes nothing and met a kept
+        connection that the node has closed since.
         """
+        was_kept = self._connection is not None
+        try:
+            return self._exchange(method, path, body, headers)
+        except NoAnswer as error:
+            is_closed = was_kept and isinstance(error.__cause__, ConnectionError)
+            if method != "GET" or not is_closed:
+                raise
+        return self._exchange(method, path, body, headers)
+
+    def _exchange(
+        self, method: str, path: str, body: bytes | None, headers: dict[str, str]
+    ) -> Answer:
         if self._connection is None:
             self._connection = http.client.HTTPConnection(self.host, self.port, self._timeout_s)
         names = {name.replace("_", "-"): value for name, value in headers.items()}
