@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from html import escape
 from typing import Any, Final
 
-from mbi.bench.stages import limit_us
+from mbi.bench.stages import RATIO_MAX, limit_us
 from mbi.bench.style import STYLE
 from mbi.bench.svg import Mark, Series, Stack, bar_chart, figure, line_chart, stacked_chart
 
@@ -84,8 +84,8 @@ def run_charts(result: Json) -> list[str]:
             marks,
         ),
         stacked_chart(
-            "Processor time per transaction and stage, steady window; line: the limit",
-            "node",
+            "Processor time per transaction and stage",
+            f"node, in the steady window; dashed: {RATIO_MAX:g} times its building blocks",
             "us per transaction",
             _stage_stacks(result["nodes"]),
         ),

@@ -12,12 +12,13 @@ import asyncio
 import contextlib
 import os
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from mbi.bench.target import LocalProcess, Target
 from mbi.errors import ProcessFailed, UsageError
@@ -28,7 +29,11 @@ ROWS: Final = 80
 """Functions in each table of the file; what comes after has a tenth of a per cent."""
 ROWS_SHOWN: Final = 15
 """Functions in each table on the terminal."""
+COMMON_SHARE: Final = 0.98
+"""What so many of a thread's stacks have in common does not tell them apart; not all, because a
+stack that changed while it was read may lack its beginning."""
 
+K = TypeVar("K")
 Stack = tuple[str, ...]
 """Thread, then functions from the outermost to the one that ran."""
 
@@ -53,16 +58,25 @@ class Profile:
         return _sum((stack[-1], count) for stack, count in self.stacks.items())
 
     def cumulative(self) -> Counter[str]:
-        """Return for each function how often it, or anything that it called, ran."""
+        """Return for each function how often it, or anything that it called, ran.
+
+        Those under nearly everything in their thread are left out: they have only started it.
+        """
+        pairs = _sum(
+            ((stack[0], name), count)
+            for stack, count in self.stacks.items()
+            for name in set(stack[1:])
+        )
+        most = {thread: COMMON_SHARE * count for thread, count in self.threads().items()}
         return _sum(
-            (name, count) for stack, count in self.stacks.items() for name in set(stack[1:])
+            (name, count) for (thread, name), count in pairs.items() if count < most[thread]
         )
 
 
-def _sum(pairs: Iterable[tuple[str, int]]) -> Counter[str]:
-    counter: Counter[str] = Counter()
-    for name, count in pairs:
-        counter[name] += count
+def _sum(pairs: Iterable[tuple[K, int]]) -> Counter[K]:
+    counter: Counter[K] = Counter()
+    for key, count in pairs:
+        counter[key] += count
     return counter
 
 
@@ -144,6 +158,21 @@ async def _record(process: LocalProcess, delay_s: float, duration_s: float, file
     pid = process.pid
     if pid is None:
         raise ProcessFailed(f"{process.entry.name} does not run any more")
+    with _profiler_process(pid, duration_s, file) as child:
+        try:
+            _, said = await asyncio.to_thread(child.communicate)
+        finally:
+            child.kill()
+    if child.returncode != 0:
+        first = (said.decode(errors="replace").strip().splitlines() or ["no reason given"])[0]
+        raise ProcessFailed(
+            f"py-spy could not read the node: {first}; where a process may not read another of the "
+            "same user (kernel.yama.ptrace_scope), run the command as root"
+        )
+
+
+def _profiler_process(pid: int, duration_s: float, file: Path) -> subprocess.Popen[bytes]:
+    """Start py-spy; not with asyncio, where a start that is cancelled may leave a process."""
     options = {
         "--pid": pid,
         "--duration": round(duration_s),
@@ -152,21 +181,9 @@ async def _record(process: LocalProcess, delay_s: float, duration_s: float, file
         "--output": file,
     }
     words = [str(word) for pair in options.items() for word in pair]
-    child = await asyncio.create_subprocess_exec(
-        *(profiler(), "record", "--nonblocking", "--threads", "--function", *words),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
+    return subprocess.Popen(
+        [profiler(), "record", "--nonblocking", "--threads", "--function", *words],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
     )
-    try:
-        _, said = await child.communicate()
-    finally:
-        if child.returncode is None:
-            child.kill()
-            await child.wait()
-    if child.returncode != 0:
-        first = (said.decode(errors="replace").strip().splitlines() or ["no reason given"])[0]
-        raise ProcessFailed(
-            f"py-spy could not read the node: {first}; where a process may not read another of the "
-            "same user (kernel.yama.ptrace_scope), run the command as root"
-        )

@@ -83,7 +83,13 @@ def test_own_time_is_of_the_innermost_function() -> None:
 
 
 def test_a_function_that_calls_itself_counts_once() -> None:
-    assert parse_stacks(STACKS).cumulative()["main (node.py:1)"] == 60
+    stacks = "thread (1): t;f (a.py:1);g (a.py:2);f (a.py:1) 30\nthread (1): t;h (a.py:3) 30\n"
+    assert parse_stacks(stacks).cumulative()["f (a.py:1)"] == 30
+
+
+def test_what_starts_a_thread_is_not_in_the_table() -> None:
+    found = parse_stacks(STACKS).cumulative()
+    assert found == {"decode (tx.py:2)": 30}
 
 
 def test_tables_give_shares_in_order() -> None:
