@@ -11,7 +11,8 @@ from typing import Any, Final
 import pytest
 
 from mbi.localnet.processes import child_environment
-from tests.cluster.cluster import COMMAND_S, free_port
+from tests.cluster.cluster import free_port
+from tests.cluster.programs import COMMAND_S
 from tests.cluster.waiting import PATIENCE
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
