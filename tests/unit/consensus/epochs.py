@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from consensus.certificates import certificate_hash, make_certificate
+from consensus.certificates import certificate_hash
 from consensus.leader import leader_order
 from consensus.light import LightClient, SetChange
 from consensus.types import Certificate
@@ -29,7 +29,8 @@ from ledger.types import (
     View,
 )
 from ledger.validators import Chamber, Validator, ValidatorSet
-from ledger.votes import Value, Vote, VoteKind, vote_signing_bytes
+from ledger.votes import Value, VoteKind
+from tests.unit.certifying import certify
 from tests.unit.consensus.kit import CHAIN_ID, ERA, genesis, sign, validators, verify
 
 SignAs = Callable[[PublicKey, bytes], Signature]
@@ -141,21 +142,12 @@ class EpochChain:
         chosen = View(header.view if view is None else view)
         value = Value(View(chosen - 1), self.hash_of(header))
         in_epoch = Epoch(header.epoch if epoch is None else epoch)
-        message = vote_signing_bytes(self.chain_id, kind, ERA, in_epoch, chosen, value)
-        return make_certificate(
+        return certify(
+            self.chain_id,
             electorate,
-            [
-                Vote(
-                    kind,
-                    ERA,
-                    in_epoch,
-                    chosen,
-                    value,
-                    voter,
-                    self.sign(PublicKey(electorate[voter].consensus_key), message),
-                )
-                for voter in (range(electorate.size) if signers is None else signers)
-            ],
+            range(electorate.size) if signers is None else signers,
+            (kind, ERA, in_epoch, chosen, value),
+            lambda member, message: self.sign(PublicKey(member.consensus_key), message),
         )
 
     def run(self, blocks: int = 3) -> EpochChain:

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from consensus.certificates import certificate_hash, make_certificate
+from consensus.certificates import certificate_hash
 from consensus.leader import leader, leader_order
 from consensus.light import LightClient
 from consensus.recovery import RecoveryPlan, RecoveryReport, sign_report, with_signature
@@ -17,7 +17,8 @@ from ledger.crypto import SigningKey
 from ledger.genesis import CouncilMember, RecoveryCouncil, chain_id, genesis_block
 from ledger.types import ZERO_DIGEST, Digest, Epoch, Era, Height, TimeMs, View
 from ledger.validators import Chamber, Validator, ValidatorSet
-from ledger.votes import Value, Vote, VoteKind, vote_signing_bytes
+from ledger.votes import Value, VoteKind
+from tests.unit.certifying import certify
 from tests.unit.ledger.builders import make_key
 from tests.unit.ledger.electorate import consensus_key, make_network, validator
 
@@ -103,16 +104,13 @@ class Scene:
         """Return a certificate over a block of the present epoch."""
         chosen = View(view or header.view)
         value = Value(View(chosen - 1), hash_of(header))
-        place = (kind, self.era, self.epoch, chosen, value)
-        message = vote_signing_bytes(CHAIN_ID, *place)
         names = {member.name for member in self.members} if voters is None else set(voters)
-        return make_certificate(
+        return certify(
+            CHAIN_ID,
             self.members,
-            [
-                Vote(*place, index, consensus_key(member.name).sign(message))
-                for index, member in enumerate(self.members)
-                if member.name in names
-            ],
+            [index for index, member in enumerate(self.members) if member.name in names],
+            (kind, self.era, self.epoch, chosen, value),
+            lambda member, message: consensus_key(member.name).sign(message),
         )
 
     def finalization(self, header: Header) -> Certificate:

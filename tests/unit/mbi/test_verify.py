@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from consensus.certificates import certificate_hash, make_certificate
+from consensus.certificates import certificate_hash
 from consensus.leader import leader_order
 from consensus.light import SetChange
 from consensus.types import Certificate
@@ -21,15 +21,16 @@ from ledger.history import History, history_leaf
 from ledger.merkle import dense_root
 from ledger.operations import Transfer
 from ledger.transaction import decode_transaction, sign_transaction
-from ledger.types import ZERO_DIGEST, Amount, Digest, Epoch, Era, Height, TimeMs, View
-from ledger.validators import ValidatorSet
-from ledger.votes import Value, Vote, VoteKind, vote_signing_bytes
+from ledger.types import ZERO_DIGEST, Amount, Digest, Epoch, Era, Height, Signature, TimeMs, View
+from ledger.validators import Validator, ValidatorSet
+from ledger.votes import Value, VoteKind
 from mbi.cli.audit import certificate_of
 from mbi.errors import IntegrityViolation
 from mbi.localnet.genesis import DEV_ASSET, dev_genesis
 from mbi.localnet.identities import KeySource
 from mbi.localnet.topology import plan
 from mbi.verify import ChainVerifier, Roots
+from tests.unit import certifying
 from tests.unit.node.stored_chain import StoredChain
 
 SOURCE = KeySource("verify")
@@ -69,21 +70,12 @@ def transfer(nonce: int, key: SigningKey = ALICE, valid_for_ms: int = 60_000) ->
 def certify(
     digest: Digest, view: int, parent_view: int, kind: VoteKind, count: int = 3
 ) -> Certificate:
-    value = Value(View(parent_view), digest)
-    message = vote_signing_bytes(CHAIN, kind, Era(0), Epoch(0), View(view), value)
-    votes = [
-        Vote(
-            kind,
-            Era(0),
-            Epoch(0),
-            View(view),
-            value,
-            index,
-            KEYS[VALIDATORS[index].consensus_key].sign(message),
-        )
-        for index in range(count)
-    ]
-    return make_certificate(VALIDATORS, votes)
+    statement = (kind, Era(0), Epoch(0), View(view), Value(View(parent_view), digest))
+
+    def sign(member: Validator, message: bytes) -> Signature:
+        return KEYS[member.consensus_key].sign(message)
+
+    return certifying.certify(CHAIN, VALIDATORS, range(count), statement, sign)
 
 
 def chain_of(bodies: list[list[bytes]]) -> list[Served]:

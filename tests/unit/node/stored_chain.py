@@ -13,7 +13,7 @@ from types import TracebackType
 
 import msgspec
 
-from consensus.certificates import certificate_hash, encoded_signers, make_certificate
+from consensus.certificates import certificate_hash, encoded_signers
 from consensus.leader import leader, leader_order
 from consensus.types import Certificate
 from ledger.address import address_of
@@ -41,13 +41,14 @@ from ledger.types import (
     View,
 )
 from ledger.validators import Validator, ValidatorSet
-from ledger.votes import Value, Vote, VoteKind, vote_signing_bytes
+from ledger.votes import Value, VoteKind
 from node.epochs import schedules_from
 from node.home import DATA, init_home
 from storage.chain_store import ChainStore
 from storage.leveldb import LevelDBStore
 from storage.schedule_store import ScheduleStore
 from storage.state_store import StateStore
+from tests.unit.certifying import certify
 from tests.unit.ledger.builders import GENESIS_TIME_MS, make_key
 from tests.unit.ledger.electorate import NOTICE_MS, consensus_key, make_network, validator
 
@@ -216,14 +217,14 @@ class StoredChain:
         """Return a certificate of the members over a block of the present epoch."""
         members = self.members
         value = Value(View(header.view - 1), block_hash(self.chain_id, header))
-        place = (kind, header.era, header.epoch, header.view, value)
-        message = vote_signing_bytes(self.chain_id, *place)
-        votes = [
-            Vote(*place, i, self._keys[member.consensus_key].sign(message))
-            for i, member in enumerate(members)
-            if self.is_everybody_there or i != header.height % len(members)
-        ]
-        return make_certificate(members, votes)
+        away = None if self.is_everybody_there else header.height % len(members)
+        return certify(
+            self.chain_id,
+            members,
+            [index for index in range(len(members)) if index != away],
+            (kind, header.era, header.epoch, header.view, value),
+            lambda member, message: self._keys[member.consensus_key].sign(message),
+        )
 
     # --- transactions ---
 

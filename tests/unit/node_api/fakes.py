@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from consensus.certificates import certificate_hash, make_certificate, signers
+from consensus.certificates import certificate_hash, signers
 from consensus.inputs import PeerId
 from consensus.leader import leader, leader_order
 from consensus.status import EngineStatus
@@ -76,6 +76,7 @@ from storage.chain_store import ChainStore
 from storage.evidence_store import Evidence
 from storage.memory import MemoryStore
 from storage.state_store import StateStore
+from tests.unit.certifying import certify
 
 GENESIS_TIME_MS: Final = 1_700_000_000_000
 BLOCK_INTERVAL_MS: Final = 100
@@ -270,13 +271,14 @@ class FakeNode:
 
     def _certify(self, header: Header, digest: Digest) -> Certificate:
         value = Value(View(header.view - 1), digest)
-        place = (VoteKind.FINALIZE, Era(0), header.epoch, header.view, value)
-        message = vote_signing_bytes(self.chain_id, *place)
-        votes = [
-            Vote(*place, index, key_of(f"{self.set[index].name} consensus").sign(message))
-            for index in range(3)
-        ]
-        return make_certificate(self.set, votes)
+        statement = (VoteKind.FINALIZE, Era(0), header.epoch, header.view, value)
+        return certify(
+            self.chain_id,
+            self.set,
+            range(3),
+            statement,
+            lambda member, message: key_of(f"{member.name} consensus").sign(message),
+        )
 
     # --- the port ---
 
