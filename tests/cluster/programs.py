@@ -13,11 +13,14 @@ from tests.cluster.waiting import PATIENCE
 MBI: Final = (sys.executable, "-m", "mbi")
 NODE: Final = (sys.executable, "-m", "node")
 COMMAND_S: Final = 30.0
-"""More than any command takes that does not run until it is stopped."""
+"""More than any command takes that does no work for a stated time."""
 
 
 def run(
-    *command: str, directory: Path | None = None, settings: dict[str, str] | None = None
+    *command: str,
+    directory: Path | None = None,
+    settings: dict[str, str] | None = None,
+    limit_s: float = COMMAND_S,
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end; return its exit code and what it printed.
 
@@ -29,7 +32,7 @@ def run(
         env=child_environment(exit_with_parent=True) | (settings or {}),
         capture_output=True,
         text=True,
-        timeout=COMMAND_S * PATIENCE,
+        timeout=limit_s * PATIENCE,
         check=False,
     )
 

@@ -3,35 +3,23 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
-from mbi.localnet.processes import child_environment
 from tests.cluster.cluster import free_port
-from tests.cluster.programs import COMMAND_S
-from tests.cluster.waiting import PATIENCE
+from tests.cluster.programs import COMMAND_S, MBI, run
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(240)]
-
-MBI: Final = [sys.executable, "-c", "from mbi.cli import main; main()"]
 
 
 def bench(tmp_path: Path, validators: int, *options: str) -> tuple[int, dict[str, Any], str]:
     """Run the command and return its exit code, its document and what it said."""
     port = free_port(validators)
     network = ["--validators", str(validators), "--port", str(port)]
-    result = subprocess.run(
-        [*MBI, "--json", "bench", "run", *network, "--report", str(tmp_path), *options],
-        env=child_environment(exit_with_parent=True),
-        capture_output=True,
-        text=True,
-        timeout=2 * COMMAND_S * PATIENCE,
-        check=False,
-    )
+    words = ("--json", "bench", "run", *network, "--report", str(tmp_path), *options)
+    result = run(*MBI, *words, limit_s=2 * COMMAND_S)
     return result.returncode, json.loads(result.stdout), result.stderr
 
 
