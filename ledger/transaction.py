@@ -50,6 +50,9 @@ SIGNATURES_MAX: Final = 32
 _SIGNATURE_ENTRY_BYTES: Final = 1 + (2 + 32) + (2 + 64)
 """Array of two, byte string of 32, byte string of 64."""
 
+_SENDER_PLACE: Final = slice(4, 24)
+"""After the headers of the array and of the byte string, and the version in one byte."""
+
 _FIXED_ARRAY_MAX: Final = 15
 """Longest array whose msgpack header is one byte; longer ones take three."""
 
@@ -172,6 +175,14 @@ def _check_order(signatures: tuple[SignatureEntry, ...]) -> None:
 def wire_hash(wire: bytes) -> Digest:
     """Return the hash of the signed bytes, which blocks and proposals commit to."""
     return Digest(sha256(WIRE_TAG + wire).digest())
+
+
+def sender_bytes(wire: bytes) -> Address:
+    """Return what is the sender's address if ``wire`` encodes a transaction, without a look at it.
+
+    Every canonical encoding has it in the same place. Only decoding tells whether this is one.
+    """
+    return Address(wire[_SENDER_PLACE])
 
 
 def transaction_id(chain_id: Digest, wire: bytes) -> Digest:

@@ -25,15 +25,13 @@ from ledger.transition import admission_error
 from ledger.types import Digest, Height, TimeMs
 from node.api.ports import SubmitResult
 from node.costs import Costs
+from node.door import Door
 from node.errors import SubmissionRefused
 from node.mempool import Dropped, Mempool
 from node.verifier import SignatureItem, Verifier
 
 GOSSIP_QUEUE_MAX: Final = 8_192
 """Transactions of peers waiting for their check; more are dropped, and fetched if proposed."""
-BACKLOG_MAX: Final = 4_096
-"""Transactions waiting for their check, own and peers', above which nothing new comes in here: a
-quarter of a second of one core's signature checks, and half of what the queue of peers' holds."""
 GROUP_TRANSACTIONS: Final = 128
 """Transactions examined between two turns of the loop, and, of own ones and of peers', checked
 together."""
@@ -75,12 +73,13 @@ class _Batch:
 class _Lot:
     """Examined transactions of one origin, in line for the check of their signatures."""
 
-    __slots__ = ("batch", "indexes", "organisations", "source", "transactions")
+    __slots__ = ("batch", "indexes", "organisations", "since_ms", "source", "transactions")
 
-    def __init__(self, source: PeerId | None, batch: _Batch | None) -> None:
+    def __init__(self, source: PeerId | None, batch: _Batch | None, since_ms: TimeMs) -> None:
         self.source = source
         self.batch = batch
         """Of whoever waits for the results; None for what peers sent."""
+        self.since_ms = since_ms
         self.indexes: list[int] = []
         """Places in the batch."""
         self.transactions: list[DecodedTransaction] = []
@@ -117,6 +116,7 @@ class Intake:
         """Refusals since start, by code."""
         self._chain_id = chain_id
         self._mempool = mempool
+        self._door = Door(mempool)
         self._verifier = verifier
         self._state = state
         self._lookup = lookup
@@ -148,18 +148,37 @@ class Intake:
 
     def _take_own(self, batch: _Batch, start: int, wires: Sequence[bytes]) -> None:
         """Examine a part of a batch and put what passes in line."""
-        lot = _Lot(None, batch)
-        for index, examined in enumerate(self._examine(wires), start):
-            if isinstance(examined, SubmitResult):
-                batch.put(index, examined)
+        now_ms = self._now_ms()
+        with self._costs.measure("checks"):
+            kept, reason = self._door.let_in(
+                wires,
+                self._state(),
+                backlog=len(self._gossip) + len(self._checking),
+                waited_ms=now_ms - self._own[0].since_ms if self._own else 0,
+            )
+            if len(kept) < len(wires):
+                self._turn_away(batch, start, set(range(len(wires))).difference(kept), reason)
+        lot = _Lot(None, batch, now_ms)
+        examined = self._examine([wires[index] for index in kept])
+        for index, passed in zip(kept, examined, strict=True):
+            if isinstance(passed, SubmitResult):
+                batch.put(start + index, passed)
             else:
-                lot.indexes.append(index)
-                lot.transactions.append(examined[0])
-                lot.organisations.append(examined[1])
+                lot.indexes.append(start + index)
+                lot.transactions.append(passed[0])
+                lot.organisations.append(passed[1])
         if lot.transactions:
             self._checking.update(_hashes([lot]))
+            self._door.entered(lot.organisations)
             self._own.append(lot)
             self._wake.set()
+
+    def _turn_away(self, batch: _Batch, start: int, indexes: Iterable[int], reason: str) -> None:
+        """Answer for what was not let in. It was not decoded, so it has no id to be noted under."""
+        refusal = SubmitResult(None, "rejected", "mempool_full", reason, None, RETRY_AFTER_S)
+        for index in indexes:
+            batch.put(start + index, refusal)
+            self.refused["mempool_full"] += 1
 
     # ------------------------------------------------------------------ from peers
 
@@ -190,7 +209,7 @@ class Intake:
                 continue
             lot = lots.get(peer)
             if lot is None:
-                lot = lots[peer] = _Lot(peer, None)
+                lot = lots[peer] = _Lot(peer, None, self._now_ms())
             lot.transactions.append(examined[0])
             lot.organisations.append(examined[1])
         heard = list(lots.values())
@@ -244,6 +263,9 @@ class Intake:
             verdicts = await self._verify(transactions, urgent=urgent)
         finally:
             self._checking.difference_update(_hashes(lots))
+            for lot in lots:
+                if lot.source is None:
+                    self._door.left(lot.organisations)
         verdict_of_next = iter(verdicts)
         now_ms = self._now_ms()
         own: list[bytes] = []
@@ -402,21 +424,10 @@ class Intake:
         sender = state.account(transaction.transaction.sender)
         organisation = "" if sender is None else sender.organisation
         try:
-            if not from_peer:
-                self._check_backlog()
             self._mempool.check_room(transaction, organisation, from_peer=from_peer)
         except SubmissionRefused as refusal:
             return self._refuse_for_now(transaction.id, refusal)
         return organisation
-
-    def _check_backlog(self) -> None:
-        waiting = len(self._gossip) + len(self._checking)
-        if waiting > BACKLOG_MAX:
-            raise SubmissionRefused(
-                "mempool_full",
-                f"{waiting} transactions wait for their signature check, the limit is "
-                f"{BACKLOG_MAX}; send again later",
-            )
 
     def _settled(self, transaction: DecodedTransaction) -> SubmitResult | None:
         """Tell where the transaction, or another one with its nonce, is final; None if nowhere."""

@@ -10,7 +10,7 @@ bytes, in total and per sender. Pure: no clock, no I/O.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Final, Literal, NamedTuple
 
@@ -20,10 +20,12 @@ from ledger.errors import TooLarge, ValidUntilTooFar
 from ledger.records import Parameters
 from ledger.transaction import DecodedTransaction
 from ledger.types import Digest, TimeMs
+from node.backpressure import FinalRate
 from node.errors import SubmissionRefused
 
 TRANSACTIONS_MAX: Final = 20_000
-"""Four seconds at the rate one small machine can finalise; more would only add latency."""
+"""Bounds memory. What comes in at this node's own door is bounded by the time it would wait
+(``node.backpressure``), which is less; peers' transactions may fill the rest."""
 BYTES_MAX: Final = 32 * 1024 * 1024
 """Wire bytes: nine times what that many transfers take, so only large transactions reach it."""
 SENDER_TRANSACTIONS_MAX: Final = 2_048
@@ -68,6 +70,7 @@ class Mempool:
         self._per_sender: dict[bytes, int] = {}
         self._outcomes: OrderedDict[Digest, Dropped] = OrderedDict()
         self._first_turn: deque[str] = deque()
+        self._final_rate = FinalRate()
         self.bytes = 0
         """Wire bytes of all pending transactions."""
         self.admitted_total = 0
@@ -143,7 +146,7 @@ class Mempool:
 
     def _check_share(self, organisation: str, *, from_peer: bool) -> None:
         """Refuse an organisation that has its share of a pool which is filling up."""
-        pending, share = len(self._queues.get(organisation, ())), self._share(organisation)
+        pending, share = self.pending_of(organisation), self.share(organisation, TRANSACTIONS_MAX)
         if pending >= (share + share // PEER_ROOM_DIVISOR if from_peer else share):
             raise SubmissionRefused(
                 "mempool_full",
@@ -151,9 +154,18 @@ class Mempool:
                 f"a mempool more than half full is {share}; send again later",
             )
 
-    def _share(self, organisation: str) -> int:
-        weight = self._weights.get(organisation, 1)
-        return max(1, TRANSACTIONS_MAX * weight // self._weight_total)
+    def share(self, organisation: str, places: int) -> int:
+        """Return how many of so many places are an organisation's by its weight, one at least."""
+        return max(1, places * self._weights.get(organisation, 1) // self._weight_total)
+
+    @property
+    def waiting_max(self) -> int:
+        """How many may be pending before this node lets in no more at its own door."""
+        return min(TRANSACTIONS_MAX, self._final_rate.waiting_max())
+
+    def pending_of(self, organisation: str) -> int:
+        """Return how many transactions of an organisation are pending."""
+        return len(self._queues.get(organisation, ()))
 
     def add(
         self,
@@ -204,7 +216,7 @@ class Mempool:
         self.bytes -= len(transaction.wire)
         return entry
 
-    def finalized(self, transactions: Iterable[DecodedTransaction], now_ms: TimeMs) -> list[float]:
+    def finalized(self, transactions: Sequence[DecodedTransaction], now_ms: TimeMs) -> list[float]:
         """Drop what a final block has made final, and what it has made impossible.
 
         Returns for how many seconds each of those that were pending here had been.
@@ -222,6 +234,7 @@ class Mempool:
             if rival != transaction.id:
                 detail = f"transaction {transaction.id.hex()} used the sender's nonce first"
                 self.note(rival, Dropped("rejected", "nonce_used", detail, now_ms))
+        self._final_rate.note(len(transactions), now_ms)
         return waits
 
     def expire(self, now_ms: TimeMs) -> int:
@@ -229,6 +242,7 @@ class Mempool:
 
         Looks at all of them, a tenth of a microsecond each: cheaper than keeping them in order.
         """
+        self._final_rate.note(0, now_ms)
         expired = [
             entry.transaction
             for entry in self._by_hash.values()

@@ -43,7 +43,8 @@ class SubmitResult(Struct, array_like=True, frozen=True, gc=False):
     """Answer for one submitted transaction. A msgpack client receives it as this array of six."""
 
     id: Digest | None
-    """None if the bytes could not be decoded far enough to have an id."""
+    """None if the bytes are no transaction, or were refused for want of room before they were
+    decoded."""
     status: SubmitStatus
     code: str | None = None
     """Stable error code if rejected."""

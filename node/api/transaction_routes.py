@@ -88,8 +88,14 @@ async def submit_batch(call: Call) -> web.Response:
         given = iter(await view.submit([wire for wire in wires if wire is not None]))
         results = [_MALFORMED if wire is None else next(given) for wire in wires]
     if call.accepts_msgpack():
-        return msgpack_response(results)
-    return json_response({"items": [_result_json(result) for result in results]})
+        response = msgpack_response(results)
+    else:
+        response = json_response({"items": [_result_json(result) for result in results]})
+    # For those who look at nothing else: the longest wait that is asked for.
+    waits = [result.retry_after_s for result in results if result.retry_after_s is not None]
+    if waits:
+        response.headers["Retry-After"] = str(max(waits))
+    return response
 
 
 def _result_json(result: SubmitResult) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from unittest.mock import ANY
 
 import pytest
 import pytest_asyncio
@@ -18,6 +19,7 @@ from ledger.types import Amount, Digest, Height, TimeMs
 from node import intake as module
 from node.api.ports import SubmitResult
 from node.costs import Costs
+from node.door import LATE_PLACES, LINE_MS_MAX
 from node.intake import Intake, Lookup
 from node.mempool import Mempool
 from node.verifier import SignatureItem, Verifier
@@ -39,6 +41,7 @@ class Desk:
     published: list[tuple[list[bytes], PeerId | None]] = field(default_factory=list)
     penalties: list[str] = field(default_factory=list)
     admitted: int = 0
+    now_ms: int = GENESIS_TIME_MS
     intake: Intake = field(init=False)
 
     def __post_init__(self) -> None:
@@ -51,7 +54,7 @@ class Desk:
             self.verifier,
             state=lambda: self.chain.state,
             lookup=Lookup(self.used, self.heights.get),
-            now_ms=lambda: TimeMs(GENESIS_TIME_MS),
+            now_ms=lambda: TimeMs(self.now_ms),
             publish=lambda wires, source: self.published.append((list(wires), source)),
             on_admitted=on_admitted,
             penalise=lambda _, reason: self.penalties.append(reason),
@@ -195,12 +198,76 @@ async def test_a_temporary_refusal_says_when_to_try_again(
 async def test_overload_is_refused_before_signatures_pile_up(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "BACKLOG_MAX", 3)
+    monkeypatch.setattr("node.door.BACKLOG_MAX", 3)
     desk.intake.receive(PEER, [desk.wire() for _ in range(4)])
     result = await desk.submit_one(desk.wire())
     assert (result.code, result.retry_after_s) == ("mempool_full", module.RETRY_AFTER_S)
     await until(lambda: len(desk.mempool) == 4)
     assert (await desk.submit_one(desk.wire())).status == "accepted"
+
+
+async def test_what_is_not_let_in_is_not_even_decoded(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Overload must not be paid with the time that what was let in needs."""
+    monkeypatch.setattr("node.backpressure.WAITING_MIN", 2)
+    desk.mempool.set_weights({"bank": 1, "regulator": 1})
+    results = await desk.intake.submit([desk.wire(), desk.wire(), desk.wire(), b"\x90"])
+    full = SubmitResult(None, "rejected", "mempool_full", ANY, None, module.RETRY_AFTER_S)
+    assert [result.status for result in results[:2]] == ["accepted", "accepted"]
+    assert results[2:] == [full, full]
+    assert desk.intake.refused == {"mempool_full": 2}
+    assert desk.verifier.signatures_total == 2
+
+
+async def test_peers_are_not_kept_out_by_the_door(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Validators that refuse each other's transactions must fetch them for every block."""
+    monkeypatch.setattr("node.backpressure.WAITING_MIN", 2)
+    desk.intake.receive(PEER, [desk.wire() for _ in range(5)])
+    await until(lambda: len(desk.mempool) == 5)
+
+
+async def test_a_line_that_takes_too_long_lets_nobody_in(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that cannot keep up with the checks says so instead of keeping its clients waiting."""
+    verify, free = desk.verifier.verify, asyncio.Event()
+
+    async def slow(items: Sequence[SignatureItem], *, urgent: bool = False) -> list[bool]:
+        await free.wait()
+        return await verify(items, urgent=urgent)
+
+    monkeypatch.setattr(desk.verifier, "verify", slow)
+    desk.mempool.set_weights({"bank": 1, "regulator": LATE_PLACES})
+    in_check = asyncio.create_task(desk.submit_one(desk.wire()))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    in_line = asyncio.create_task(desk.submit_one(desk.wire()))
+    await asyncio.sleep(0)
+    desk.now_ms += LINE_MS_MAX + 1
+    assert (await desk.submit_one(desk.wire())).code == "mempool_full"
+    modest = asyncio.create_task(desk.submit_one(desk.wire("regulator")))
+    await asyncio.sleep(0)
+    free.set()
+    for waiting in (in_check, in_line, modest):
+        assert (await waiting).status == "accepted"
+    assert (await desk.submit_one(desk.wire())).status == "accepted"
+
+
+async def test_an_organisation_below_its_share_is_let_in_at_any_time(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F11: whoever fills the mempool keeps nobody out who wants a fair part of it."""
+    monkeypatch.setattr("node.backpressure.WAITING_MIN", 4)
+    desk.mempool.set_weights({"bank": 1, "regulator": 1})
+    await desk.intake.submit([desk.wire() for _ in range(4)])
+    assert (await desk.submit_one(desk.wire())).code == "mempool_full"
+    for _ in range(2):
+        assert (await desk.submit_one(desk.wire("regulator"))).status == "accepted"
+    assert (await desk.submit_one(desk.wire("regulator"))).code == "mempool_full"
+    assert (await desk.submit_one(desk.wire("mallory"))).code == "mempool_full"
 
 
 async def test_temporary_refusals_cost_a_peer_nothing(

@@ -137,6 +137,18 @@ async def test_batch_answers_msgpack_if_asked(api: Api) -> None:
     assert [result.status for result in results] == ["accepted", "rejected"]
 
 
+@pytest.mark.parametrize("accept", ["application/json", "application/msgpack"])
+async def test_batch_says_in_a_header_when_to_send_the_refused_again(api: Api, accept: str) -> None:
+    """A client that slows down needs no look at the items."""
+    body = msgspec.msgpack.encode([api.node.transfer()])
+    headers = MSGPACK | {"Accept": accept}
+    answer = await api.post("/v1/transactions/batch", data=body, headers=headers)
+    assert "Retry-After" not in answer.headers
+    api.node.refuse_with = SubmitResult(None, "rejected", "mempool_full", "full", None, 3)
+    answer = await api.post("/v1/transactions/batch", data=body, headers=headers)
+    assert (answer.status, answer.headers["Retry-After"]) == (200, "3")
+
+
 async def test_json_batch_takes_both_forms_and_judges_items_alone(api: Api) -> None:
     wire = api.node.transfer()
     items = ["zz", wire.hex(), {"tx": wire.hex()}, {"tx": 1}, 5, wire.hex().upper()]
