@@ -54,22 +54,22 @@ def dense_root(leaves: Sequence[bytes]) -> Digest:
     if not level:
         return root_digest(0, ZERO_DIGEST)
     while len(level) > DIGEST_BYTES:
-        level = b"".join(
-            [
-                sha256(NODE_TAG + level[start : start + PAGE_BYTES]).digest()
-                for start in range(0, len(level), PAGE_BYTES)
-            ]
-        )
+        level = _level_above(level)
     return root_digest(len(leaves), level)
+
+
+def _level_above(level: bytes | bytearray) -> bytes:
+    return b"".join(
+        [
+            sha256(NODE_TAG + level[start : start + PAGE_BYTES]).digest()
+            for start in range(0, len(level), PAGE_BYTES)
+        ]
+    )
 
 
 def dense_path(leaves: Sequence[bytes], index: int) -> tuple[bytes, ...]:
     """Return the path of one leaf in a tree that is not kept; see ``DenseTree.path``."""
-    tree = DenseTree()
-    for _ in tree.update_steps(enumerate(leaves), len(leaves)):
-        pass
-    tree.apply_update()
-    return tree.path(index)
+    return DenseTree(bytearray().join(leaves)).path(index)
 
 
 def siblings_of(page: bytes, position: int) -> bytes:
@@ -109,10 +109,13 @@ class DenseTree:
 
     __slots__ = ("_levels", "_staged", "_staged_count", "count", "root")
 
-    def __init__(self) -> None:
-        self.count = 0
-        self.root = root_digest(0, ZERO_DIGEST)
-        self._levels: list[bytearray] = [bytearray()]
+    def __init__(self, leaves: bytearray | None = None) -> None:
+        """Begin with these leaves, digests side by side, which are the tree's from now on."""
+        self._levels = [bytearray() if leaves is None else leaves]
+        while len(self._levels[-1]) > DIGEST_BYTES:
+            self._levels.append(bytearray(_level_above(self._levels[-1])))
+        self.count = len(self._levels[0]) // DIGEST_BYTES
+        self.root = root_digest(self.count, bytes(self._levels[-1]) or ZERO_DIGEST)
         self._staged: list[dict[int, bytearray]] = []
         self._staged_count = 0
 

@@ -12,15 +12,16 @@ records are answered from memory. Normative text: ``docs/protocol.md`` section 6
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from hashlib import sha256
 from itertools import islice
-from typing import Final, NamedTuple, Protocol, cast
+from typing import Annotated, Final, NamedTuple, Protocol, cast
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ledger.encoding import encode
 from ledger.errors import InvariantViolation
@@ -53,7 +54,7 @@ from ledger.records import (
     proposal_key,
 )
 from ledger.state_proof import SENTINEL_KEY, STATE_TAG, StateProof, leaf_digest
-from ledger.types import Address, Digest, Epoch, Height, ProposalId, PublicKey
+from ledger.types import DIGEST_BYTES, Address, Digest, Epoch, Height, ProposalId, PublicKey
 
 CACHE_RECORDS_MAX: Final = 100_000
 """Decoded records kept for the next blocks: about 40 MB."""
@@ -71,7 +72,7 @@ _STEP_RECORDS: Final = 256
 class StateRecord(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """What is stored under a key."""
 
-    index: int
+    index: Annotated[int, Meta(ge=0)]
     """Number of the key's leaf."""
     next_key: bytes
     """The next greater key; empty if there is none."""
@@ -107,18 +108,19 @@ def tree_of(records: Iterable[tuple[bytes, StateRecord]]) -> DenseTree:
 
     Raises InvariantViolation if the leaf numbers are not 0 to n-1, each once.
     """
-    leaves: dict[int, bytes] = {}
-    total = 0
+    numbers: array[int] = array("Q")
+    digests = bytearray()
     for key, record in records:
-        leaves[record.index] = leaf_digest(key, record.next_key, record.value)
-        total += 1
-    if len(leaves) != total or min(leaves) != 0 or max(leaves) != total - 1:
-        raise InvariantViolation("state_leaf_numbers", f"{total} records, {len(leaves)} numbers")
-    tree = DenseTree()
-    for _ in tree.update_steps(sorted(leaves.items()), total):
-        pass
-    tree.apply_update()
-    return tree
+        numbers.append(record.index)
+        digests += leaf_digest(key, record.next_key, record.value)
+    leaves, seen = bytearray(len(digests)), bytearray(len(numbers))
+    for position, number in enumerate(numbers):
+        if number >= len(seen) or seen[number]:
+            raise InvariantViolation("state_leaf_numbers", f"{number} of {len(seen)}, or twice")
+        seen[number] = True
+        start, end = position * DIGEST_BYTES, (position + 1) * DIGEST_BYTES
+        leaves[number * DIGEST_BYTES : (number + 1) * DIGEST_BYTES] = digests[start:end]
+    return DenseTree(leaves)
 
 
 _DECODERS: Final = {
@@ -177,7 +179,7 @@ class State:
         records: Iterable[tuple[bytes, StateRecord]],
         history: History,
     ) -> State:
-        """Rebuild the tree from all stored records; 1.5 s for a million of them.
+        """Rebuild the tree from all stored records; 3 s for a million of them.
 
         The caller compares ``root`` with the one it stored for the head.
         """
