@@ -14,6 +14,8 @@ from mbi.errors import UsageError
 
 Json = Mapping[str, Any]
 
+SPEED_RATIO_MAX: Final = 1.15
+"""Runs on one quiet machine differ by less; more, and the ratios are about the machine."""
 _MACHINE: Final = ("cpu_model", "cores", "memory_bytes", "kernel", "python")
 _NOT_PARAMETERS: Final = frozenset({"observer"})
 
@@ -91,6 +93,7 @@ def _run_figures(result: Json) -> dict[str, float | None]:
         "cpu us per transaction, steady": result["building_blocks"]["cpu_us_per_transaction"],
         **{f"  of it {name}": value for name, value in stage_means(nodes).items()},
         "cpu by building blocks": result["building_blocks"]["ratio_mean"],
+        "signature alone us": _alone_us(result),
         "rss bytes": _mean(nodes, "rss_bytes"),
         "disk bytes per transaction": _mean(nodes, "disk_bytes_per_transaction"),
     }
@@ -105,6 +108,11 @@ def _ramp_figures(result: Json) -> dict[str, float | None]:
         "latency p99 ms there": knee["p99_ms"],
         "cpu us per transaction there": knee["cpu_us_per_transaction"],
     }
+
+
+def _alone_us(result: Json) -> float:
+    alone: Json = result["building_blocks"]["signature_alone_us"]
+    return float(alone["before"] + alone["after"]) / 2
 
 
 def _mean(nodes: list[Json], name: str) -> float | None:
@@ -127,6 +135,10 @@ def _differences(a: Json, b: Json) -> Iterator[str]:
         right = b["versions"]["libraries"].get(name)
         if left != right:
             yield f"versions: {name} is {left} and {right}"
+    if a["kind"] == "run":
+        left, right = _alone_us(a), _alone_us(b)
+        if max(left, right) > SPEED_RATIO_MAX * min(left, right):
+            yield f"machine: a signature check cost {left:g} us and {right:g} us when idle"
     for label, result in (("A", a), ("B", b)):
         if result["versions"]["commit_modified"]:
             yield f"versions: {label} was measured with files changed since its commit"

@@ -64,6 +64,8 @@ DEFINITIONS: Final = {
     "runs from half of it) to its end",
     "generator_cores": "processor time of the load generator from just before the load to the end "
     "of the drain, by the elapsed time: it shares the machine with the nodes",
+    "signature_alone": "processor time of one signature check by the generator, just before the "
+    "load and just after the drain: what this machine could do at that moment",
     "loop_lag": "delay of a timer on the node's event loop; upper bound of the histogram's class",
 }
 
@@ -88,6 +90,8 @@ class Measured:
     integrity: Integrity
     records: Sequence[NodeRecord]
     readings: Sequence[Mapping[Moment, Readings]]
+    signature_us: tuple[float, float]
+    """Of one check by the generator, just before the load and after the drain."""
     setup_s: float
     """How long registering and funding the accounts took."""
     signing_s: float
@@ -148,7 +152,7 @@ def make_result(measured: Measured) -> dict[str, Any]:
         "phases": describe_phases(plan.phases, sent, watch.final_s, watch.blocks),
         "transactions": {**counts, "failed_by_code": dict(sorted(failed_by_code.items()))},
         "blocks": _blocks(watch.blocks, window, measured.integrity.body_bytes),
-        "building_blocks": summary(nodes),
+        "building_blocks": summary(nodes, measured.signature_us),
         "nodes": nodes,
         "setup": {
             "accounts_registered": plan.receivers_registered + plan.pairs,

@@ -25,6 +25,7 @@ from mbi.bench.signing import sign_all
 from mbi.bench.statistics import steady_window
 from mbi.bench.target import Target
 from mbi.bench.workload import Prepared
+from mbi.bench.yardstick import signature_us
 from mbi.client import AsyncClient
 from mbi.errors import MbiError
 
@@ -92,6 +93,7 @@ async def run_benchmark(
     watch.expect(prepared.ids)
     meter = Meter(target.nodes)
     counters = Counters(target.nodes)
+    signature_before_us = signature_us()
     await counters.read("before")
     display.stage(f"load for {plan.duration_s:g} s", plan.transactions if plan.rate else None)
     elapsed_s, cpu_s = -time.monotonic(), -time.process_time()
@@ -100,6 +102,7 @@ async def run_benchmark(
     meter.sample()
     elapsed_s, cpu_s = elapsed_s + time.monotonic(), cpu_s + time.process_time()
     await counters.read("after")
+    signature_after_us = signature_us()
     display.stage("comparing all nodes")
     integrity = await check_integrity(
         target,
@@ -115,6 +118,7 @@ async def run_benchmark(
         integrity,
         meter.records,
         counters.taken,
+        (signature_before_us, signature_after_us),
         setup_s,
         signing_s,
         Generator(cpu_s, elapsed_s, _rss_bytes_max()),

@@ -53,14 +53,18 @@ def costs(grown: Samples, transactions: int | None = None) -> dict[str, Any] | N
     }
 
 
-def summary(nodes: Sequence[Json]) -> dict[str, Any]:
-    """Return what a node costs in the steady window, by what its building blocks cost."""
+def summary(nodes: Sequence[Json], alone_us: tuple[float, float]) -> dict[str, Any]:
+    """Return what a node costs in the steady window, by what its building blocks cost.
+
+    ``alone_us``: one signature check without other work, before and after the run.
+    """
     known: list[Json] = [node["steady"] for node in nodes if node["steady"] is not None]
     ratios = [node["by_building_blocks"] for node in known]
     worst = max(ratios, default=None)
     return {
         "cpu_us_per_transaction": _mean([node["cpu_us_per_transaction"] for node in known]),
         "signature_us": _mean([node["stages_us_per_transaction"][SIGNATURE] for node in known]),
+        "signature_alone_us": {"before": alone_us[0], "after": alone_us[1]},
         "other_blocks_us": OTHER_BLOCKS_US,
         "ratio_mean": _mean(ratios),
         "ratio_worst": worst,

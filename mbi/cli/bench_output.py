@@ -114,10 +114,12 @@ def _show_stages(output: Output, result: dict[str, Any]) -> None:
         ((name, figure(value), f"{value / total:.0%}") for name, value in means.items()),
     )
     blocks = result["building_blocks"]
+    alone = blocks["signature_alone_us"]
     output.text(
         f"{figure(blocks['cpu_us_per_transaction'])} us are {figure(blocks['ratio_mean'])} times "
         f"the building blocks (signature + {blocks['other_blocks_us']:g} us); "
-        f"worst node {figure(blocks['ratio_worst'])}, limit {blocks['ratio_limit']:g}"
+        f"worst node {figure(blocks['ratio_worst'])}, limit {blocks['ratio_limit']:g}; a signature "
+        f"check alone cost {alone['before']:g} us before the load and {alone['after']:g} us after"
     )
 
 

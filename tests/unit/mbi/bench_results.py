@@ -60,6 +60,7 @@ def run_result() -> dict[str, Any]:
             },
             {},
         ],
+        signature_us=(55.0, 57.0),
         setup_s=1.5,
         signing_s=0.25,
         generator=Generator(0.5, 12.5, 50 * 2**20),

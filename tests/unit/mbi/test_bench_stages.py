@@ -15,6 +15,7 @@ from mbi.bench.internals import Counters, Readings
 from mbi.bench.stages import costs, limit_us, stage_means, summary
 from mbi.bench.svg import Stack, stacked_chart
 from mbi.bench.target import TargetNode
+from mbi.bench.yardstick import signature_us
 from tests.unit.mbi.bench_results import run_result
 
 GROWN = {
@@ -24,6 +25,9 @@ GROWN = {
     "mbi_chain_transactions_total{ok}": 990.0,
     "mbi_chain_transactions_total{failed}": 10.0,
 }
+
+ALONE = (55.0, 57.0)
+"""A signature check without other work, before and after a run."""
 
 
 def node(signature_us: float, total_us: float) -> dict[str, Any]:
@@ -63,12 +67,12 @@ def test_nothing_is_invented_where_a_counter_is_missing(missing: str) -> None:
 def test_the_worst_node_decides_about_the_limit() -> None:
     good, bad = node(85.0, 120.0), node(85.0, 140.0)
     unseen: dict[str, Any] = {"name": "far", "steady": None}
-    found = summary([good, bad, unseen])
+    found = summary([good, bad, unseen], ALONE)
     assert (found["ratio_mean"], found["ratio_worst"]) == (1.3, 1.4)
     assert (found["cpu_us_per_transaction"], found["signature_us"]) == (130.0, 85.0)
     assert found["within_limit"] is False
-    assert summary([good])["within_limit"] is True
-    assert summary([unseen])["within_limit"] is None
+    assert summary([good], ALONE)["within_limit"] is True
+    assert summary([unseen], ALONE)["within_limit"] is None
     assert stage_means([good, bad, unseen])["rest"] == 42.0
     assert stage_means([unseen]) == {}
 
@@ -108,6 +112,22 @@ def test_the_page_shows_the_stages_of_each_node() -> None:
     assert "gov-1, signature: 60" in plots
     assert "gov-1, limit: 101.25" in plots
     assert "far, signature" not in plots
+
+
+def test_a_host_that_has_become_slower_is_named() -> None:
+    a, b = run_result(), run_result()
+    a["versions"]["commit_modified"] = b["versions"]["commit_modified"] = False
+    b["building_blocks"]["signature_alone_us"]["after"] = 67.0
+    assert compare(a, b).differences == []
+    b["building_blocks"]["signature_alone_us"]["after"] = 90.0
+    assert compare(a, b).differences == [
+        "machine: a signature check cost 56 us and 72.5 us when idle"
+    ]
+
+
+def test_a_signature_costs_what_a_signature_can_cost() -> None:
+    """No machine checks Ed25519 in 5 us, none that runs a node needs a millisecond."""
+    assert 5 < signature_us() < 1000
 
 
 async def test_a_moment_at_which_a_node_is_silent_is_missing(
