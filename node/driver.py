@@ -3,8 +3,9 @@
 One task owns the engine. It takes everything that has happened since its last turn, steps the
 engine for each input, and carries out the effects in order. All ``Persist`` effects of one turn
 become one synced write, and nothing is sent before that write is on disk
-(``docs/protocol-consensus.md``, rules P1 to P4). A failed write ends the process. Timers run on the
-monotonic clock.
+(``docs/protocol-consensus.md``, rules P1 to P4). What a ``Store`` keeps may be lost, so nobody
+waits for it: it goes with the next synced write, or is written when there is nothing else to do.
+A failed write ends the process. Timers run on the monotonic clock.
 """
 
 from __future__ import annotations
@@ -101,6 +102,7 @@ class Driver:
         """Peer messages dropped because the inbox was full."""
         self._outside = outside
         self._inbox: deque[Input] = deque()
+        self._unwritten: list[Store] = []
         self._wake = asyncio.Event()
         self._timers: dict[Timer, asyncio.TimerHandle] = {}
         self._perform_one: dict[type[Effect], Callable[..., None]] = {
@@ -142,18 +144,24 @@ class Driver:
             if self._watch is not None:
                 self._watch(effects)
             await self._perform(effects)
+            if self._unwritten and (not inbox or len(self._unwritten) >= TURN_INPUTS_MAX):
+                await self._write([])
             if inbox:
                 await asyncio.sleep(0)
 
     async def _perform(self, effects: list[Effect]) -> None:
         durable = [effect for effect in effects if type(effect) is Persist]
-        lazy = [effect for effect in effects if type(effect) is Store]
-        if durable or lazy:
-            await self._outside.persist(durable, lazy)
+        self._unwritten += [effect for effect in effects if type(effect) is Store]
+        if durable:
+            await self._write(durable)
         for effect in effects:
             kind = type(effect)
             if kind is not Persist and kind is not Store:
                 self._perform_one[kind](effect)
+
+    async def _write(self, durable: list[Persist]) -> None:
+        stores, self._unwritten = self._unwritten, []
+        await self._outside.persist(durable, stores)
 
     @staticmethod
     def _now_ms() -> int:

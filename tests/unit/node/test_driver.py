@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -12,8 +12,9 @@ import pytest
 from consensus.effects import Broadcast, Effect, Persist, Send, SetTimer, Store
 from consensus.inputs import Executed, Input, PeerId, Received, Timer, TimerFired, TimerKind
 from consensus.replica import Replica
-from consensus.types import StatusRequest
-from ledger.types import Height, View
+from consensus.types import Certificate, StatusRequest
+from ledger.types import Epoch, Era, Height, View
+from ledger.votes import NULL_VALUE, VoteKind
 from node import driver as module
 from node.costs import Costs
 from node.driver import Driver, Tasks
@@ -73,6 +74,12 @@ class Recorder:
         return record
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not condition():  # noqa: ASYNC110 - gives turns, does not wait for time
+            await asyncio.sleep(0)
+
+
 def make(script: list[list[Effect]]) -> tuple[Driver, ScriptedEngine, Recorder]:
     engine, outside = ScriptedEngine(script), Recorder()
     return Driver(cast("Replica", engine), cast("Any", outside), costs=Costs()), engine, outside
@@ -83,14 +90,32 @@ async def test_nothing_is_sent_before_the_write_is_synced() -> None:
     driver, _, outside = make([[Broadcast(HELLO), Persist(), Send(PEER, HELLO), Persist()]])
     outside.disk.clear()
     task = asyncio.create_task(driver.run())
-    async with asyncio.timeout(DEADLINE_S):
-        while not outside.log:  # noqa: ASYNC110 - gives turns, does not wait for time
-            await asyncio.sleep(0)
+    await until(lambda: bool(outside.log))
     assert outside.log == ["write 2+0"]
     outside.disk.set()
     async with asyncio.timeout(DEADLINE_S):
         await outside.done.wait()
     assert outside.log == ["write 2+0", "synced", "broadcast", "send"]
+    task.cancel()
+
+
+async def test_nobody_waits_for_what_may_be_lost() -> None:
+    """A certificate can be had again: what follows from it is done before it is written."""
+    certificate = Certificate(
+        VoteKind.NULLIFY, Era(0), Epoch(0), View(1), NULL_VALUE, b"\x07", bytes(192)
+    )
+    script: list[list[Effect]] = [[], [Store((certificate,)), Broadcast(HELLO)]]
+    driver, engine, outside = make(script)
+    task = asyncio.create_task(driver.run())
+    driver.post(Executed(Height(1)))
+    await until(lambda: len(outside.log) == 3)
+    assert outside.log == ["broadcast", "write 0+1", "synced"]
+
+    engine.script += [[Store((certificate,))], [Persist(), Broadcast(HELLO)]]
+    driver.post(Executed(Height(2)))
+    driver.post(Executed(Height(3)))
+    await until(lambda: len(outside.log) == 6)
+    assert outside.log[3:] == ["write 1+1", "synced", "broadcast"]
     task.cancel()
 
 
