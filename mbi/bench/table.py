@@ -7,6 +7,7 @@ highest rate, and an open loop at half of it, which shows latency.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any, Final
 
 from mbi.bench.stages import OTHER_BLOCKS_US
@@ -21,6 +22,7 @@ COLUMNS: Final = {
     "of_bound": "of the bound",
     "cpu_us_per_transaction": "CPU us per transaction and node",
     "signature_us": "of it signature",
+    "signature_alone_us": "a signature alone",
     "by_building_blocks": "by building blocks",
     "generator_us_per_transaction": "generator us",
     "half_p50_ms": "p50 ms at half",
@@ -52,6 +54,7 @@ def row_of(validators: int, full: Json, half: Json) -> dict[str, Any]:
         "of_bound": finalized / bound if bound and finalized is not None else None,
         "cpu_us_per_transaction": blocks["cpu_us_per_transaction"],
         "signature_us": signature_us,
+        "signature_alone_us": fmean(blocks["signature_alone_us"].values()),
         "by_building_blocks": blocks["ratio_mean"],
         "generator_us_per_transaction": generator_us,
         "half_p50_ms": half["latency_ms"]["p50"],
