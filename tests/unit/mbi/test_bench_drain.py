@@ -15,7 +15,7 @@ from mbi.bench import runner
 from mbi.bench.finality import FinalityWatch
 from mbi.bench.load import ACCEPTED, REJECTED, UNANSWERED, Sent
 from mbi.bench.target import Target, TargetNode
-from tests.unit.mbi.waiting import DEADLINE_S, until
+from tests.unit.waiting import DEADLINE_S, until
 
 NODES = (TargetNode("a", "http://127.0.0.1:1", None),)
 TARGET = Target(NODES, Digest(bytes(32)), SigningKey.from_seed(bytes(32)), "o", "o/A", "1")

@@ -16,7 +16,7 @@ from mbi.bench.load import ACCEPTED, REJECTED, UNANSWERED, LoadGenerator, Refusa
 from mbi.bench.result import count_outcomes
 from mbi.bench.workload import Draft, Prepared
 from tests.unit.mbi.fake_node import FakeNode, serving
-from tests.unit.mbi.waiting import DEADLINE_S, until
+from tests.unit.waiting import DEADLINE_S, until
 
 
 def prepared(count: int, batch: int) -> Prepared:

@@ -23,7 +23,7 @@ from mbi.errors import ProcessFailed, UsageError
 from mbi.localnet.layout import NodeEntry
 from mbi.localnet.processes import write_pid
 from mbi.localnet.topology import Role
-from tests.unit.mbi.waiting import until
+from tests.unit.waiting import until
 
 STACKS = """thread (11): MainThread;main (node.py:1);loop (node.py:9);decode (tx.py:2) 30
 thread (11): MainThread;main (node.py:1);loop (node.py:9) 10

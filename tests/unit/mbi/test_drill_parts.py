@@ -23,7 +23,7 @@ from mbi.drill.watch import DrillNode, Timeline, Watch
 from mbi.errors import OperationFailed, UsageError
 from mbi.wallet import Wallet
 from tests.unit.mbi.fake_node import CHAIN_ID, FakeNode, serving
-from tests.unit.mbi.waiting import DEADLINE_S, until
+from tests.unit.waiting import DEADLINE_S, until
 
 ADDRESS = "mbi1svwayl0l3lj6nkr4rzuyvg2pmcta4cez9260vs"
 CHAIN = Digest(bytes.fromhex(CHAIN_ID))

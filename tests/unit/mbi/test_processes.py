@@ -28,7 +28,7 @@ from mbi.localnet.processes import (
     write_pid,
 )
 from mbi.localnet.supervisor import Supervisor
-from tests.unit.mbi.waiting import DEADLINE_S, until, wait_until
+from tests.unit.waiting import DEADLINE_S, until, wait_until
 
 PATIENT = "import time; print('up', flush=True); time.sleep(60)"
 STUBBORN = (

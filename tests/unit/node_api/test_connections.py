@@ -13,7 +13,7 @@ from node.api.limits import BODY_BYTES_MAX, HEADERS_MAX, Limits
 from tests.unit.node_api.conftest import Api, StartApi
 from tests.unit.node_api.raw import DEADLINE_S
 from tests.unit.node_api.test_problems import LEAKS
-from tests.unit.node_api.waiting import eventually
+from tests.unit.waiting import until
 
 GET = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
 POST = b"POST /v1/transactions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/msgpack\r\n"
@@ -127,7 +127,7 @@ async def test_client_that_reads_nothing_is_cut(start_api: StartApi) -> None:
             await peer.writer.drain()
 
     asking = asyncio.create_task(ask())
-    await eventually(lambda: refused_count(api, "write_stall") == 1)
+    await until(lambda: refused_count(api, "write_stall") == 1)
     asking.cancel()
     assert await is_alive(api)
 

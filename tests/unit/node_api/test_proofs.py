@@ -18,7 +18,7 @@ from tests.unit.node_api.conftest import Answer, Api, StartApi
 from tests.unit.node_api.fakes import ALICE_ADDRESS
 from tests.unit.node_api.test_problems import assert_problem
 from tests.unit.node_api.test_queries import all_pages
-from tests.unit.node_api.waiting import eventually
+from tests.unit.waiting import until
 
 AS_FILE = {"Accept": MSGPACK_TYPE}
 
@@ -30,7 +30,7 @@ def check(api: Api, data: bytes) -> ProvenTransaction | ProvenState:
 async def answered_after_a_block(api: Api, path: str, **options: object) -> Answer:
     """Ask for something that waits for the next block, and make that block once it waits."""
     asked = asyncio.create_task(api.get(path, **options))
-    await eventually(lambda: api.context.waiters.taken > 0 or asked.done())
+    await until(lambda: api.context.waiters.taken > 0 or asked.done())
     if not asked.done():
         await api.node.finalize()
     return await asked
@@ -100,7 +100,7 @@ async def test_no_more_state_proofs_wait_than_places_are_there(start_api: StartA
     await api.node.finalize(api.node.transfer())
     path = f"/v1/state/{account_key(ALICE_ADDRESS).hex()}/proof"
     first = asyncio.create_task(api.get(path))
-    await eventually(lambda: api.context.waiters.is_full)
+    await until(lambda: api.context.waiters.is_full)
     assert_problem(await api.get(path), 404, "not_provable_yet")
     await api.node.finalize()
     assert (await first).status == 200

@@ -24,7 +24,7 @@ from node.api.parameters import InvalidText
 from tests.unit.node_api.conftest import Api, StartApi
 from tests.unit.node_api.fakes import ALICE, ALICE_ADDRESS, ASSET, BOB
 from tests.unit.node_api.test_problems import assert_problem
-from tests.unit.node_api.waiting import DEADLINE_S, eventually
+from tests.unit.waiting import DEADLINE_S, until
 
 ALL = "blocks,transactions,events"
 
@@ -93,7 +93,7 @@ async def test_resumed_stream_continues_exactly(api: Api, place: int) -> None:
 async def test_stream_without_cursor_begins_now(api: Api) -> None:
     await api.node.finalize()
     async with api.session.get(f"{api.url}/v1/events") as response:
-        await eventually(lambda: api.context.sse_clients.taken == 1)
+        await until(lambda: api.context.sse_clients.taken == 1)
         await api.node.finalize()
         (event,) = await read_events(response, 1)
     assert (event["id"], event["event"]) == ("2", "block")
@@ -154,7 +154,7 @@ async def test_sse_clients_are_bounded_and_places_come_back(start_api: StartApi)
         refused = await api.get("/v1/events")
         assert_problem(refused, 503, "too_many_streams")
         assert refused.headers["Retry-After"]
-    await eventually(lambda: api.context.sse_clients.taken == 0)
+    await until(lambda: api.context.sse_clients.taken == 0)
     assert await sse(api, "cursor=0", 0) == []
 
 
@@ -165,7 +165,7 @@ async def test_stop_ends_streams_at_once(api: Api) -> None:
         api.session.ws_connect(f"{api.url}/v1/ws") as socket,
     ):
         reading = asyncio.create_task(close_code(socket))
-        await eventually(lambda: len(api.context.streams) == 2)
+        await until(lambda: len(api.context.streams) == 2)
         async with asyncio.timeout(0.8):
             await api.server.stop()
         assert await reading == 1001
@@ -376,7 +376,7 @@ async def test_websocket_clients_are_bounded_and_places_come_back(start_api: Sta
         with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
             await api.session.ws_connect(f"{api.url}/v1/ws")
         assert refused.value.status == 503
-    await eventually(lambda: api.context.websocket_clients.taken == 0)
+    await until(lambda: api.context.websocket_clients.taken == 0)
 
 
 async def test_slow_websocket_client_is_closed_with_1013(
@@ -411,7 +411,7 @@ async def test_websocket_client_that_reads_nothing_is_cut(start_api: StartApi) -
             await socket.send_json(
                 {"op": "subscribe", "id": str(number), "topics": ALL.split(","), "cursor": "0"}
             )
-        await eventually(lambda: api.context.websocket_clients.taken == 1)
-        await eventually(lambda: api.context.websocket_clients.taken == 0)
+        await until(lambda: api.context.websocket_clients.taken == 1)
+        await until(lambda: api.context.websocket_clients.taken == 0)
         transport.abort()  # type: ignore[union-attr]
     assert (await api.get("/healthz")).status == 200

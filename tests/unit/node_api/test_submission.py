@@ -14,7 +14,7 @@ from node.api.ports import SubmitResult
 from tests.unit.node_api.conftest import Api, StartApi
 from tests.unit.node_api.fakes import wire_hex
 from tests.unit.node_api.test_problems import assert_problem
-from tests.unit.node_api.waiting import eventually
+from tests.unit.waiting import until
 
 MSGPACK = {"Content-Type": "application/msgpack"}
 
@@ -48,7 +48,7 @@ async def test_wait_answers_200_when_final(api: Api) -> None:
     request = asyncio.create_task(
         api.post("/v1/transactions?wait=finalized", data=wire, headers=MSGPACK)
     )
-    await eventually(lambda: api.node.waiting == 1)
+    await until(lambda: api.node.waiting == 1)
     await api.node.finalize()
     answer = await request
     assert (answer.status, answer.json["status"]) == (200, "finalized")
@@ -60,7 +60,7 @@ async def test_wait_answers_200_when_final_but_failed(api: Api) -> None:
     request = asyncio.create_task(
         api.post("/v1/transactions?wait=finalized", data=wire, headers=MSGPACK)
     )
-    await eventually(lambda: api.node.waiting == 1)
+    await until(lambda: api.node.waiting == 1)
     await api.node.finalize()
     answer = await request
     assert (answer.status, answer.json["status"]) == (200, "failed")
@@ -93,7 +93,7 @@ async def test_waiters_are_bounded_and_the_rest_answered_at_once(start_api: Star
         asyncio.create_task(api.post(path, data=api.node.transfer(), headers=MSGPACK))
         for _ in range(2)
     ]
-    await eventually(lambda: api.node.waiting == 2)
+    await until(lambda: api.node.waiting == 2)
     third = await api.post(path, data=api.node.transfer(), headers=MSGPACK)
     assert (third.status, third.json["status"]) == (202, "pending")
     await api.node.finalize()
@@ -109,9 +109,9 @@ async def test_client_that_vanishes_frees_its_place(start_api: StartApi) -> None
         b"POST /v1/transactions?wait=finalized&timeout=30 HTTP/1.1\r\nHost: 127.0.0.1\r\n"
         b"Content-Type: application/msgpack\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
     )
-    await eventually(lambda: api.context.waiters.taken == 1)
+    await until(lambda: api.context.waiters.taken == 1)
     peer.writer.close()
-    await eventually(lambda: api.context.waiters.taken == 0)
+    await until(lambda: api.context.waiters.taken == 0)
     assert api.node.waiting == 0
 
 
