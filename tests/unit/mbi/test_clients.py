@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,15 +13,9 @@ from mbi.calls import NotReady, SubmitAnswer
 from mbi.client import AsyncClient
 from mbi.errors import ApiProblem, MbiError, OutcomeUnknown, Unreachable, UsageError
 from mbi.sync_client import Client
-from tests.unit.mbi.fake_node import CHAIN_ID, FakeNode, serving_in_thread
+from tests.unit.mbi.fake_node import CHAIN_ID, FakeNode
 
 FINAL = {"id": "ab" * 32, "status": "finalized", "height": 3}
-
-
-@pytest.fixture
-def node() -> Iterator[FakeNode]:
-    with serving_in_thread(FakeNode()) as running:
-        yield running
 
 
 class Both:
