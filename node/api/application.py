@@ -9,6 +9,7 @@ keep to (host, origin, no content coding, no body where none belongs) and counts
 from __future__ import annotations
 
 import time
+from functools import cache
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -114,6 +115,8 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
 
 def _edge(context: Context) -> Callable[..., Awaitable[web.StreamResponse]]:
     http = context.metrics.http
+    # Bound once: to look a label up costs more than to count. Few routes times few statuses.
+    count_answer = cache(lambda route, status: http.requests.labels(route, status).inc)
     error_log = _ErrorLog()
 
     @web.middleware
@@ -145,7 +148,7 @@ def _edge(context: Context) -> Callable[..., Awaitable[web.StreamResponse]]:
             # The rest of the body must cost nothing: dropped unread, then the channel closes.
             connection.discarding = True
             response.force_close()
-        http.requests.labels(route, response.status).inc()
+        count_answer(route, response.status)()
         if UNTIMED_KEY not in request:
             http.request_seconds.observe_all((time.perf_counter() - started,))
         return response
