@@ -3,7 +3,8 @@
 In the open loop a request is due at its place in the schedule, whatever the network does; latency
 counts from there, also if the generator or the node is late. A request that a node did not answer
 goes once more, to the next node, as any client would do it: the same bytes have the same id and can
-become final only once.
+become final only once. What a node refuses for now counts as refused in the open loop, where other
+transactions are due already; in the closed loop it is sent again when the node says.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import math
 import time
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -38,6 +39,8 @@ REJECTED: Final = 2
 UNANSWERED: Final = 3
 
 _decode_results: Final = msgspec.msgpack.Decoder(list[list[Any]]).decode
+_decode_wires: Final = msgspec.msgpack.Decoder(list[bytes]).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
 
 
 class Refusal(NamedTuple):
@@ -60,6 +63,8 @@ class Sent:
     """Of each refused transaction."""
     failovers: int = 0
     """Requests that went to the next node because the first did not answer."""
+    sent_again: int = 0
+    """Transactions of a closed loop that a node refused for now, each time."""
     lateness_s_max: float = 0.0
     """Longest delay between due time and the moment the request left: the generator's own lag."""
     started_s: float = 0.0
@@ -80,6 +85,8 @@ class LoadGenerator:
         self._urls = urls
         self._pools = [Pool(url, CONNECTIONS_PER_NODE) for url in urls]
         self._is_batch = prepared.batch > 1
+        self._again_until_s = -math.inf
+        """Until when refused transactions are sent again: the end of a closed loop."""
         self._unanswered = 0
         self._in_flight = 0
         self._changed = asyncio.Event()
@@ -115,7 +122,7 @@ class LoadGenerator:
         The caller reports finality through :meth:`finished`.
         """
         start = self.sent.started_s = time.monotonic()
-        deadline = start + duration_s
+        deadline = self._again_until_s = start + duration_s
         for index in range(len(self._prepared.bodies)):
             size = len(self._prepared.batch_range(index))
             while self._in_flight and self._in_flight + size > in_flight:
@@ -143,74 +150,97 @@ class LoadGenerator:
             pool.close()
 
     def _post(self, index: int, due_s: float) -> None:
-        for number in self._prepared.batch_range(index):
+        numbers = self._prepared.batch_range(index)
+        for number in numbers:
             self.sent.intended_s[number] = due_s
         self.sent.lateness_s_max = max(self.sent.lateness_s_max, time.monotonic() - due_s)
         self._unanswered += 1
-        turn = index % len(self._pools)
-        self._send(turn, index, partial(self._answered_first, turn, index))
+        self._offer(index % len(self._pools), numbers, self._prepared.bodies[index])
 
-    def _send(self, turn: int, index: int, done: partial[None]) -> None:
-        """Post one request body to one node."""
+    def _offer(self, turn: int, numbers: Sequence[int], body: bytes) -> None:
+        """Post transactions to one node, and to the next if that one does not answer."""
+        self._send(turn, body, partial(self._answered_first, turn, numbers, body))
+
+    def _send(self, turn: int, body: bytes, done: partial[None]) -> None:
         request = request_bytes(
             self._urls[turn],
             "POST",
             "/v1/transactions/batch" if self._is_batch else "/v1/transactions",
-            self._prepared.bodies[index],
+            body,
             accept=MSGPACK if self._is_batch else "application/json",
             content_type=MSGPACK,
         )
         self._pools[turn].send(request, done)
 
-    def _answered_first(self, turn: int, index: int, found: Answer | Unreachable) -> None:
+    def _answered_first(
+        self, turn: int, numbers: Sequence[int], body: bytes, found: Answer | Unreachable
+    ) -> None:
         if isinstance(found, Unreachable) and len(self._pools) > 1:
             self.sent.failovers += 1
-            next_turn = (turn + 1) % len(self._pools)
-            self._send(next_turn, index, partial(self._answered, index))
+            turn = (turn + 1) % len(self._pools)
+            self._send(turn, body, partial(self._answered, turn, numbers, body))
         else:
-            self._answered(index, found)
+            self._answered(turn, numbers, body, found)
 
-    def _answered(self, index: int, found: Answer | Unreachable) -> None:
-        numbers = self._prepared.batch_range(index)
+    def _answered(
+        self, turn: int, numbers: Sequence[int], body: bytes, found: Answer | Unreachable
+    ) -> None:
         if isinstance(found, Unreachable):
             self._mark(numbers, UNANSWERED)
+            refused = {}
         else:
-            self._read(numbers, found)
+            refused = self._read(numbers, found)
+        waits = [item.retry_after_s for item in refused.values() if item.retry_after_s is not None]
+        if waits and time.monotonic() + max(waits) < self._again_until_s:
+            body = self._without(numbers, body, refused)
+            asyncio.get_running_loop().call_later(
+                max(waits), self._offer, turn, list(refused), body
+            )
+            self.sent.sent_again += len(refused)
+            return
+        for number, refusal in refused.items():
+            # One object for all refusals alike: there may be a million of them.
+            self.sent.refusals[number] = self._reasons.setdefault(refusal, refusal)
+            self.sent.outcome[number] = REJECTED
+        if refused:
+            self.finished(len(refused))
         self._unanswered -= 1
         if not self._unanswered:
             self._changed.set()
 
-    def _read(self, numbers: range, answer: Answer) -> None:
+    def _without(self, numbers: Sequence[int], body: bytes, refused: Container[int]) -> bytes:
+        """Return a body with only those that were refused."""
+        if not self._is_batch:
+            return body
+        wires = zip(numbers, _decode_wires(body), strict=True)
+        return _encode([wire for number, wire in wires if number in refused])
+
+    def _read(self, numbers: Sequence[int], answer: Answer) -> dict[int, Refusal]:
+        """Note what was accepted and return what was refused."""
         if answer.status not in (HTTP_OK, HTTP_ACCEPTED):
-            for number in numbers:
-                self._refuse(number, _problem_code(answer), answer.retry_after_s)
-            return
+            refusal = Refusal(_problem_code(answer), answer.retry_after_s)
+            return dict.fromkeys(numbers, refusal)
         if not self._is_batch:
             self._mark(numbers, ACCEPTED)
-            return
+            return {}
         try:
             results = _decode_results(answer.body)
         except msgspec.DecodeError:
             results = []
         if len(results) != len(numbers):
             self._mark(numbers, UNANSWERED)
-            return
+            return {}
+        refused: dict[int, Refusal] = {}
         for number, result in zip(numbers, results, strict=True):
             if result[1] == "rejected":
-                self._refuse(number, str(result[2]), result[5])
+                refused[number] = Refusal(str(result[2]), result[5])
             else:
                 self.sent.outcome[number] = ACCEPTED
+        return refused
 
-    def _mark(self, numbers: range, outcome: int) -> None:
+    def _mark(self, numbers: Sequence[int], outcome: int) -> None:
         for number in numbers:
             self.sent.outcome[number] = outcome
-
-    def _refuse(self, number: int, code: str, retry_after_s: int | None) -> None:
-        refusal = Refusal(code, retry_after_s)
-        # One object for all refusals alike: there may be a million of them.
-        self.sent.refusals[number] = self._reasons.setdefault(refusal, refusal)
-        self.sent.outcome[number] = REJECTED
-        self.finished(1)
 
     async def _settle(self) -> None:
         """Wait for the answers to everything sent."""

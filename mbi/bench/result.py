@@ -41,6 +41,8 @@ DEFINITIONS: Final = {
     "the generator or a node was late; no wait is left out (no coordinated omission)",
     "closed_loop": "latency counts from the moment the request left; a slow network slows the load "
     "down, so do not compare it with an open loop",
+    "sent_again": "in a closed loop what a node refuses for now is sent again after the time that "
+    "it states; its latency counts from the first time",
     "final": "the observed node (the first) shows the transaction in a block with a finality "
     f"certificate; it is asked every {POLL_S * 1000:g} ms, and that delay is not subtracted",
     "steady_window": "from the end of the warm-up (a fifth of the run, at most 5 s) to the last "
@@ -164,6 +166,7 @@ def make_result(measured: Measured) -> dict[str, Any]:
             **_generator(measured.generator, counts["sent"]),
             "lateness_ms_max": round(sent.lateness_s_max * 1000, 3),
             "failovers": sent.failovers,
+            "sent_again": sent.sent_again,
             "missed_polls": watch.missed_polls,
         },
         "faults": measured.faults,

@@ -96,6 +96,37 @@ async def test_refusals_in_a_batch_count_one_by_one() -> None:
     assert list(generator.sent.outcome).count(ACCEPTED) == 5
 
 
+async def test_closed_loop_sends_again_what_was_refused_for_now() -> None:
+    """A client that is told when to come again comes again, with what was refused only."""
+    async with serving(FakeNode()) as node:
+        work = prepared(30, 10)
+        full = bytes(work.ids[14])
+        node.refused[full] = ("mempool_full", 0)
+        generator = LoadGenerator([node.url], work)
+        running = asyncio.create_task(generator.run_closed(30, 60.0))
+        async with asyncio.timeout(DEADLINE_S):
+            await until(lambda: node.submitted.count(full) >= 3)
+            assert not running.done()
+            del node.refused[full]
+            await running
+        generator.close()
+    assert list(generator.sent.outcome) == [ACCEPTED] * 30
+    assert generator.sent.sent_again >= 2
+    assert generator.sent.refusals == {}
+    assert len(node.submitted) == 30 + generator.sent.sent_again
+
+
+async def test_closed_loop_counts_what_is_refused_at_its_end() -> None:
+    async with serving(FakeNode()) as node:
+        work = prepared(10, 10)
+        node.refused[bytes(work.ids[3])] = ("mempool_full", 100)
+        generator = LoadGenerator([node.url], work)
+        async with asyncio.timeout(DEADLINE_S):
+            await generator.run_closed(10, 5.0)
+        generator.close()
+    assert generator.sent.refusals == {3: Refusal("mempool_full", 100)}
+
+
 async def test_late_generator_still_reads_answers() -> None:
     """All requests are due at once: what is answered meanwhile must not wait for the last one."""
     async with serving(FakeNode()) as node:
