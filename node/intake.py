@@ -302,13 +302,20 @@ class Intake:
     # ------------------------------------------------------------------ for proposals
 
     async def hurry(self, hashes: Iterable[Digest]) -> None:
-        """Check those of these transactions that wait in the queue now: a proposal needs them."""
-        wanted = [(digest, self._gossip.pop(digest)) for digest in hashes if digest in self._gossip]
-        lots: list[_Lot] = []
-        for start in range(0, len(wanted), GROUP_TRANSACTIONS):
+        """Check those of these transactions that are in line now: a proposal needs them.
+
+        Own ones come with their whole lot. They are the last in line, and a client may well have
+        sent the same transaction to whoever proposes it.
+        """
+        wanted = dict.fromkeys(hashes)
+        lots = [lot for lot in self._own if not wanted.keys().isdisjoint(_hashes([lot]))]
+        for lot in lots:
+            self._own.remove(lot)
+        heard = [(digest, self._gossip.pop(digest)) for digest in wanted if digest in self._gossip]
+        for start in range(0, len(heard), GROUP_TRANSACTIONS):
             if start:
                 await asyncio.sleep(0)
-            lots += self._hear(wanted[start : start + GROUP_TRANSACTIONS])
+            lots += self._hear(heard[start : start + GROUP_TRANSACTIONS])
         await self._check(lots, urgent=True)
 
     async def arrival(self, hashes: Iterable[Digest], timeout_s: float) -> None:

@@ -323,6 +323,22 @@ async def test_what_a_proposal_needs_is_checked_before_the_rest(
     assert sum(order) == 5
 
 
+async def test_what_a_proposal_needs_is_taken_from_the_line_of_own_ones_too(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client may post to several nodes; where its transaction waits, a block must not wait."""
+    monkeypatch.setattr(module, "GROUP_TRANSACTIONS", 2)
+    desk.intake.receive(PEER, [desk.wire() for _ in range(50)])
+    posted = desk.wire()
+    posting = asyncio.create_task(desk.submit_one(posted))
+    await asyncio.sleep(0)
+    assert desk.intake.pending(wire_hash(posted)) is None
+    await desk.intake.hurry([wire_hash(posted)])
+    assert desk.intake.pending(wire_hash(posted)) is not None
+    assert len(desk.mempool) < 50
+    assert (await posting).status == "accepted"
+
+
 async def test_posts_that_come_in_together_are_checked_together(
     desk: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
