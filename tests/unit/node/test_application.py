@@ -71,6 +71,7 @@ class Bench:
     """Whole block that arrives while its transactions are looked for."""
     executes: Height | None = None
     """Height that is executed while transactions are looked for."""
+    costs: Costs = field(default_factory=Costs)
     application: Application = field(init=False)
 
     def __post_init__(self) -> None:
@@ -91,7 +92,7 @@ class Bench:
             executed_height=lambda: self.executed,
             source=self,
             now_ms=lambda: TimeMs(self.now_ms),
-            costs=Costs(),
+            costs=self.costs,
         )
 
     def roots_at(self, height: Height) -> tuple[Digest, Digest] | None:
@@ -287,6 +288,14 @@ async def test_what_is_executed_while_transactions_come_counts(
     other = Bench(chain=bench.chain, executes=Height(1))
     other.elsewhere = {transaction.wire_hash: transaction for transaction in transactions}
     assert await other.judge(block, executed_height=Height(1), **changes) is expected
+
+
+async def test_judging_a_block_is_charged_to_its_stage(bench: Bench) -> None:
+    bench.pend(50)
+    block = bench.built()
+    judge = Bench(chain=bench.chain, mempool=bench.mempool)
+    assert await judge.judge(block) is Verdict.VALID
+    assert sum(judge.costs.seconds.values()) == judge.costs.seconds["resolve"] > 0
 
 
 async def test_a_block_with_one_nonce_twice_is_invalid(bench: Bench) -> None:

@@ -141,6 +141,16 @@ async def test_inputs_reach_the_engine_in_order_and_timers_fire() -> None:
     task.cancel()
 
 
+async def test_the_engine_is_charged_to_its_stage() -> None:
+    engine, outside, costs = ScriptedEngine([[], [Broadcast(HELLO)]]), Recorder(), Costs()
+    driver = Driver(cast("Replica", engine), cast("Any", outside), costs=costs)
+    task = asyncio.create_task(driver.run())
+    driver.post(Executed(Height(1)))
+    await until(lambda: outside.log == ["broadcast"])
+    assert sum(costs.seconds.values()) == costs.seconds["consensus"] > 0
+    task.cancel()
+
+
 async def test_a_replaced_timer_fires_once() -> None:
     far = 10**12
     script: list[list[Effect]] = [[SetTimer(BEAT, far), SetTimer(BEAT, 0)], [Broadcast(HELLO)]]

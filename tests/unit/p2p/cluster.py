@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
@@ -13,6 +13,7 @@ from p2p.config import Limits, NetworkConfig, PeerConfig
 from p2p.frames import FRAME_BYTES_MAX, FrameParser, encode_frame
 from p2p.messages import Hello, Message, Ping, decode_message, encode_message
 from p2p.network import Network
+from p2p.transport import Measure
 from tests.unit.p2p.certificates import Authority, Files
 
 if TYPE_CHECKING:
@@ -117,6 +118,7 @@ class Lab:
         limits: Limits | None = None,
         genesis: Digest = GENESIS,
         versions: tuple[int, int] = (1, 1),
+        measure: Measure = nullcontext,
     ) -> Node:
         config = NetworkConfig(
             host="127.0.0.1",
@@ -130,7 +132,7 @@ class Lab:
             limits=limits or self.limits,
         )
         seen = Recorder()
-        network = Network(config, seen)
+        network = Network(config, seen, measure)
         network.bind()
         node = Node(files, network, seen, asyncio.create_task(network.run()))
         self.nodes.append(node)

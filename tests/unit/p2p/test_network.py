@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
@@ -26,6 +27,7 @@ from p2p.network import _code_of
 from tests.unit.p2p.cluster import DEADLINE_S, at, lab, listed, pair, wait_until, with_limits
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from consensus.inputs import PeerId
@@ -40,6 +42,29 @@ async def test_a_message_arrives_as_it_was_sent(tmp_path: Path) -> None:
     async with pair(tmp_path) as (first, second):
         assert first.network.send(second.id, STATUS_REQUEST, priority=Priority.CONSENSUS)
         await wait_until(lambda: second.seen.messages == [(first.id, STATUS_REQUEST)])
+
+
+async def test_what_the_network_does_is_measured(tmp_path: Path) -> None:
+    """Callbacks of the loop are where its work begins; the node's handler is within one."""
+    depth = 0
+    seen: list[int] = []
+
+    @contextmanager
+    def measure() -> Iterator[None]:
+        nonlocal depth
+        depth += 1
+        yield
+        depth -= 1
+
+    async with lab(tmp_path) as place:
+        one, two = place.issue("one"), place.issue("two")
+        first = place.start(one, [listed(two)], measure=measure)
+        second = place.start(two, [at(first)])
+        first.seen.answer = lambda _peer, _message: seen.append(depth)
+        await wait_until(lambda: bool(second.seen.connected), "a link")
+        second.network.gossip([b"wire"])
+        await wait_until(lambda: seen == [1])
+    assert depth == 0
 
 
 async def test_gossip_is_batched_and_crosses_each_link_once(tmp_path: Path) -> None:
