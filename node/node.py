@@ -1,7 +1,7 @@
 """The running node: every part wired to the others, under one task group.
 
 Consensus decides, the application fills and judges blocks, the executor makes final blocks
-durable, the intake feeds the mempool, the network and the HTTP API are the edges. Each mutable
+durable, the intake feeds the mempool, peering and the HTTP API are the edges. Each mutable
 thing has one owner. An exception in any task ends the group and with it the process: a node
 that limps is worse than one that stops.
 """
@@ -33,40 +33,36 @@ from consensus.effects import (
 from consensus.inputs import (
     EpochOpened,
     Executed,
-    PeerConnected,
-    PeerDisconnected,
     PeerId,
-    Received,
     Verified,
     WorkChanged,
 )
 from consensus.recovery import plan_hash
 from consensus.replica import Replica
 from consensus.timing import Timing
-from consensus.types import Certificate, ConsensusMessage, Proposal
+from consensus.types import Certificate, ConsensusMessage
 from ledger.crypto import verify
 from ledger.records import AGENDA_KEY
 from ledger.transition import BlockOutcome
 from ledger.types import Digest, Height
 from ledger.validators import ValidatorSet
-from ledger.votes import Vote
-from node.application import Application, carries_its_payload
+from node.application import Application
 from node.block_pool import BLOCKS_MAX, BlockPool, PoolBlock
 from node.clock import now_ms
-from node.config import PeerEntry
 from node.costs import Costs
 from node.driver import Driver, Tasks
 from node.epochs import Epochs
-from node.errors import EraComplete, FatalError
+from node.errors import EraComplete
 from node.evidence import EvidenceDesk
 from node.executor import Executor
 from node.fetch import Fetcher
 from node.forensics import write_bundle
-from node.home import OpenHome, new_nonce, peer_configs
+from node.home import OpenHome, new_nonce
 from node.intake import Intake, Lookup
 from node.mempool import Mempool
 from node.metrics import Metrics
 from node.participation import ParticipationLog
+from node.peering import Inbox, Peering
 from node.progress import Progress
 from node.recovery import tail_of
 from node.serving import Server
@@ -74,22 +70,11 @@ from node.stages import StageClock
 from node.telemetry import Telemetry
 from node.verifier import Verifier
 from node.writer import Writer
-from p2p.config import PeerConfig
-from p2p.messages import EraMessage, EvidenceMessage, Message, Priority, Request, TransactionBatch
-from p2p.network import Network
-from p2p.peers import PeerInfo
+from p2p.messages import EvidenceMessage, Priority
 from storage.evidence_store import Evidence
 
-REGOSSIP_INTERVAL_S: Final = 1.0
-"""Transactions that wait longer are sent again: the first time a connection may have been down."""
-REGOSSIP_TRANSACTIONS: Final = 20
-"""Enough that the next leader has work; its block brings the others to it."""
-PENALTY_POINTS: Final = 10
-"""Cost of one breach that only this layer can see, in the network's scores."""
-RECONNECT_TRANSACTIONS: Final = 1_000
-"""Pending transactions told to a peer that has just connected."""
-ERAS_TOLD_MAX: Final = 8
-"""Claims of peers about later eras that are shown; they are not proven, and one is enough."""
+HOUSEKEEPING_S: Final = 1.0
+"""Between two looks at what expires, waits too long or has become due."""
 
 log = structlog.get_logger("node")
 
@@ -118,10 +103,9 @@ class Node:
         self.used = home.used
         self.progress = Progress(home.chain)
         self.participation = ParticipationLog(chain_id, self.epochs.present)
-        network_config = home.network_config()
-        self._configured_peers = network_config.peers
-        self.network = Network(network_config, self, lambda: self.costs.measure("gossip"))
-        self._list_members()
+        self.server = Server(self.pool, self.chain)
+        self.peering = self._make_peering()
+        self.network = self.peering.network
         self.intake = self._make_intake()
         self.fetcher = Fetcher(
             chain_id,
@@ -132,7 +116,7 @@ class Node:
             executed_height=lambda: self.progress.height,
             wait_executed=self.progress.wait_above,
             verify_certificate=self._verify_certificate,
-            penalise=self._penalise,
+            penalise=self.peering.penalise,
             era=lambda: self.epochs.present.era,
             costs=self.costs,
         )
@@ -149,13 +133,11 @@ class Node:
             now_ms=now_ms,
             costs=self.costs,
         )
-        self.server = Server(self.pool, self.chain)
         self.evidence = self._make_evidence_desk()
         self.driver = Driver(self._make_replica(), self, self._watch, costs=self.costs)
         self.telemetry = Telemetry(self, metrics)
         self._stages = StageClock(metrics.consensus)
         self._told_work = False
-        self._eras_told: set[EraMessage] = set()
         self._worked_view = self.driver.engine.view
         self._tasks: Tasks | None = None
 
@@ -172,9 +154,28 @@ class Node:
             state=lambda: self.executor.state,
             lookup=Lookup(self.used, self._height_of),
             now_ms=now_ms,
-            publish=self._publish,
+            publish=self.peering.publish,
             on_admitted=self._work_changed,
-            penalise=self._penalise,
+            penalise=self.peering.penalise,
+            costs=self.costs,
+        )
+
+    def _make_peering(self) -> Peering:
+        # Most of those who take what peers send are made after the network.
+        inbox = Inbox(
+            consensus=lambda event: self.driver.post(event),
+            transactions=lambda peer, wires: self.intake.receive(peer, wires),
+            evidence=lambda peer, found: self.evidence.receive(peer, found, self._place()),
+            answer=self.server.answer,
+            unreported=lambda: [EvidenceMessage(*case) for case, _ in self.evidence.unreported()],
+            validators=lambda: self.validators,
+        )
+        return Peering(
+            self.home,
+            self.epochs,
+            self.mempool,
+            inbox,
+            metrics=self.metrics.consensus,
             costs=self.costs,
         )
 
@@ -187,9 +188,9 @@ class Node:
             home.state,
             home.reporter_key,
             keep=self._keep_evidence,
-            pass_on=self._pass_evidence_on,
+            pass_on=self.peering.publish_evidence,
             submit=lambda wire: self._start(wire, lambda: self._submit(wire)),
-            penalise=self._penalise,
+            penalise=self.peering.penalise,
         )
 
     @property
@@ -266,21 +267,6 @@ class Node:
         found = (self.home.state.organisation(item.id) for item in self.genesis.organisations)
         return {item.id: item.weight for item in found if item is not None}
 
-    def configure_peers(self, entries: Sequence[PeerEntry]) -> None:
-        """Take over another list of peers; who is on no list any more is disconnected."""
-        self._configured_peers = peer_configs(entries)
-        self._list_members()
-
-    def _list_members(self) -> None:
-        """Let members of the present set and of scheduled ones connect, whoever is configured."""
-        listed = {peer.node_id for peer in self._configured_peers}
-        members = (
-            PeerConfig(name, PeerId(node_key), "", None)
-            for node_key, name in self.epochs.members_ahead().items()
-            if node_key not in listed
-        )
-        self.network.update_peers((*self._configured_peers, *members))
-
     # ------------------------------------------------------------------ life
 
     async def run(self) -> None:
@@ -289,14 +275,7 @@ class Node:
         Raises:
             FatalError: the address for other nodes cannot be used, or the disk refuses a write.
         """
-        p2p = self.home.config.p2p
-        try:
-            self.network.bind()
-        except OSError as error:
-            raise FatalError(
-                f"cannot listen on {p2p.host}:{p2p.port} for other nodes: {error.strerror}",
-                cause="address_unusable",
-            ) from error
+        self.peering.bind()
         async with asyncio.TaskGroup() as group:
             self._tasks = Tasks(group)
             group.create_task(self.executor.run(self._on_executed), name="executor")
@@ -314,18 +293,11 @@ class Node:
 
     async def _housekeeping(self) -> None:
         while True:
-            await asyncio.sleep(REGOSSIP_INTERVAL_S)
+            await asyncio.sleep(HOUSEKEEPING_S)
             time_ms = now_ms()
             if self.mempool.expire(time_ms):
                 self._work_changed()
-            waiting_since = time_ms - int(REGOSSIP_INTERVAL_S * 1000)
-            stale = [
-                entry.transaction.wire
-                for entry in self.mempool.oldest(REGOSSIP_TRANSACTIONS)
-                if entry.received_ms <= waiting_since
-            ]
-            if stale:
-                self.network.gossip(stale)
+            self.peering.remind(time_ms)
             self.evidence.report_due()
             # What waits for a time on the agenda makes no noise when the time has come.
             self._work_changed()
@@ -397,68 +369,13 @@ class Node:
 
     def penalise(self, effect: Penalise) -> None:
         """Count a breach against a peer."""
-        self._penalise(effect.peer, effect.reason)
+        self.peering.penalise(effect.peer, effect.reason)
 
     def halt(self, effect: Halt) -> None:
         """Keep the evidence; the engine has stopped voting and the node goes on serving."""
         self.halted = effect.reason
         path = write_bundle(self.home.config.home, effect)
         log.error("halted", reason=effect.reason, evidence=str(path))
-
-    # ---------------------------------------------------------------- port of the network (Handler)
-
-    def on_connected(self, peer: PeerId, info: PeerInfo) -> None:
-        """Tell consensus, and tell the peer what is pending here."""
-        self.driver.post(PeerConnected(peer))
-        era = self.epochs.present.era
-        for plan in self.home.plans:
-            if plan.era == era:
-                told = EraMessage(era, plan_hash(self.chain_id, plan))
-                self.network.send(peer, told, priority=Priority.CONSENSUS)
-        pending = [entry.transaction.wire for entry in self.mempool.oldest(RECONNECT_TRANSACTIONS)]
-        if pending:
-            others = [other for other in self.network.connected() if other != peer]
-            self.network.gossip(pending, exclude=others)
-        for evidence, _ in self.evidence.unreported():
-            self.network.send(peer, EvidenceMessage(*evidence), priority=Priority.CONSENSUS)
-
-    def on_disconnected(self, peer: PeerId) -> None:
-        """Tell consensus."""
-        self.driver.post(PeerDisconnected(peer))
-
-    def on_message(self, peer: PeerId, message: Message) -> None:
-        """Sort a decoded message: gossip, a question, or consensus."""
-        if isinstance(message, TransactionBatch):
-            self.intake.receive(peer, message.wires)
-        elif isinstance(message, Request):
-            self.network.send(peer, self.server.answer(message), priority=Priority.FETCH)
-        elif isinstance(message, ConsensusMessage):
-            if isinstance(message, Vote):
-                self.metrics.consensus.votes.labels(message.kind.name.lower()).inc()
-            elif isinstance(message, Proposal) and not carries_its_payload(message):
-                self._penalise(peer, "payload_mismatch")
-                return
-            self.driver.post(Received(peer, message))
-        elif isinstance(message, EvidenceMessage):
-            self.evidence.receive(peer, message, self._place())
-        elif isinstance(message, EraMessage):
-            self._heed_era(message)
-
-    def _heed_era(self, message: EraMessage) -> None:
-        """Tell the operator which plan peers follow and this node lacks; nobody else can act."""
-        present = self.epochs.present.era
-        is_ours = any(plan.era >= message.era for plan in self.home.plans)
-        if message.era <= present or is_ours or message in self._eras_told:
-            return
-        if len(self._eras_told) < ERAS_TOLD_MAX:
-            self._eras_told.add(message)
-            log.warning(
-                "plan_missing",
-                era=message.era,
-                plan=message.plan_hash.hex(),
-                advice=f"peers are in era {message.era}, this node is in era {present}, where it "
-                "can decide nothing: get this plan, check it and accept it (mbi recovery accept)",
-            )
 
     # ------------------------------------------------------------------ steps
 
@@ -471,7 +388,7 @@ class Node:
         self.participation.add(header, certificate)
         opens_epoch = bool(block.next_validators)
         if self.epochs.executed(header, outcome, is_boundary=opens_epoch):
-            self._list_members()
+            self.peering.list_members()
         agenda = self.home.state.record(AGENDA_KEY)
         if agenda is not self._agenda:  # what was decided may have changed the weights
             self._agenda = agenda
@@ -513,14 +430,6 @@ class Node:
             self._told_work = has_work
             self.driver.post(WorkChanged(has_work))
 
-    def _publish(self, wires: Sequence[bytes], source: PeerId | None) -> None:
-        """Pass transactions on once per link: validators hear of each from whoever got it first."""
-        with self.costs.measure("gossip"):
-            if source is None:
-                self.network.gossip(wires)
-            elif self.validators.index_of_node(source) is None:
-                self.network.gossip(wires, exclude=(source,))
-
     def _height_of(self, transaction_id: Digest) -> Height | None:
         location = self.chain.transaction(transaction_id)
         return None if location is None else location.height
@@ -543,15 +452,8 @@ class Node:
         self.home.evidence.add(batch, evidence)
         self._start(evidence, lambda: self.writer.write(batch, sync=False))
 
-    def _pass_evidence_on(self, message: EvidenceMessage, source: PeerId | None) -> None:
-        exclude = () if source is None else (source,)
-        self.network.broadcast(message, priority=Priority.CONSENSUS, exclude=exclude)
-
     async def _submit(self, wire: bytes) -> None:
         await self.intake.submit([wire])
-
-    def _penalise(self, peer: PeerId, reason: str) -> None:
-        self.network.penalise(peer, reason, PENALTY_POINTS)
 
     def _start(self, key: object, work: Callable[[], Awaitable[None]]) -> None:
         if self._tasks is not None:

@@ -118,7 +118,7 @@ def _reload_peers(node: Node, environment: Mapping[str, str]) -> None:
     except ConfigError as error:
         log.error("peers_not_reloaded", reason=str(error))
         return
-    node.configure_peers(config.p2p.peers)
+    node.peering.configure(config.p2p.peers)
     log.info("peers_reloaded", peers=len(config.p2p.peers))
 
 
