@@ -13,7 +13,7 @@ depend on when a node forgets.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from ledger.block import Header
@@ -91,16 +91,20 @@ class UsedBefore:
                 return True
         return False
 
+    def isdisjoint(self, pairs: set[bytes]) -> bool:
+        """Tell whether a block with these pairs repeats none of its ancestors'."""
+        return all(pairs.isdisjoint(used) for used in self._sets)
+
 
 def check_body(
     header: Header,
     transactions: Sequence[DecodedTransaction],
     parameters: Parameters,
-    used: Container[bytes],
+    used: UsedBefore,
 ) -> None:
     """Raise BlockError unless the transactions are a valid body for the header.
 
-    ``used`` contains the pairs that ancestors used at the header's time: ``UsedBefore``.
+    ``used`` has the pairs that ancestors used at the header's time.
     """
     count = len(transactions)
     if count > parameters.block_transactions_max:
@@ -142,7 +146,10 @@ def _check_validity(
             )
 
 
-def _check_pairs(transactions: Sequence[DecodedTransaction], used: Container[bytes]) -> None:
+def _check_pairs(transactions: Sequence[DecodedTransaction], used: UsedBefore) -> None:
+    pairs = {decoded.pair for decoded in transactions}
+    if len(pairs) == len(transactions) and used.isdisjoint(pairs):
+        return
     seen: set[bytes] = set()
     for decoded in transactions:
         pair = decoded.pair
