@@ -393,8 +393,9 @@ class Node:
         if agenda is not self._agenda:  # what was decided may have changed the weights
             self._agenda = agenda
             self.mempool.set_weights(self._weights())
-        self.used.add_block(header.time_ms, block.transactions)
-        waits_s = self.mempool.finalized(block.transactions, time_ms)
+        with self.costs.measure("checks"):
+            self.used.add_block(header.time_ms, block.transactions)
+            waits_s = self.mempool.finalized(block.transactions, time_ms)
         self.pool.executed(header.height)
         self.progress.executed(block, outcome, time_ms)
         self.telemetry.block(block, outcome, waits_s)
