@@ -35,19 +35,17 @@ from collections.abc import Callable, Generator
 from hashlib import sha256
 from typing import Final, NamedTuple
 
+from ledger.admission import AdmissionRules
 from ledger.agenda import begin_block
 from ledger.authority import actors_of, enforce
 from ledger.block import Header, block_hash
 from ledger.encoding import encode
 from ledger.era import EraStart
 from ledger.errors import (
-    Expired,
     InvariantViolation,
     LedgerError,
     StateUnreadable,
-    TooLarge,
     UnexpectedFailure,
-    ValidUntilTooFar,
 )
 from ledger.events import Event
 from ledger.genesis import Genesis, chain_id, genesis_block, genesis_state
@@ -276,28 +274,9 @@ def simulate_explained(
 def admission_error(
     state: State, decoded: DecodedTransaction, now_ms: TimeMs
 ) -> LedgerError | None:
-    """Return why a transaction is not worth a signature check now, or None.
-
-    Judges size by the limits of the genesis, expiry by the caller's clock and authority by the
-    latest state. The last two may differ when a block includes the transaction, so this protects
-    the node's work and decides nothing.
-    """
-    transaction = decoded.transaction
-    parameters = state.parameters
-    # Above either limit no block may hold it: a leader that took it would never be voted for.
-    size = len(decoded.wire)
-    size_max = min(parameters.transaction_bytes_max, parameters.block_bytes_max)
-    if size > size_max:
-        return TooLarge(
-            f"transaction: expected at most {size_max} bytes on this network, got {size}"
-        )
-    if transaction.valid_until < now_ms:
-        return Expired(f"valid until {transaction.valid_until} ms, it is {now_ms} ms")
-    latest = now_ms + parameters.validity_window_ms
-    if transaction.valid_until > latest:
-        return ValidUntilTooFar(f"expected at most {latest} ms, got {transaction.valid_until} ms")
+    """Return why a transaction is not worth a signature check now, or None."""
     try:
-        actors_of(transaction, state)
+        AdmissionRules(state, now_ms).sender_of(decoded)
     except LedgerError as error:
         return error
     return None

@@ -17,11 +17,11 @@ from itertools import islice
 from typing import Final
 
 from consensus.inputs import PeerId
+from ledger.admission import AdmissionRules
 from ledger.block_rules import UsedNonces
 from ledger.errors import InvalidSignature, LedgerError
 from ledger.state import State
 from ledger.transaction import DecodedTransaction, decode_transaction, wire_hash
-from ledger.transition import admission_error
 from ledger.types import Digest, Height, TimeMs
 from node.api.ports import SubmitResult
 from node.costs import Costs
@@ -268,19 +268,15 @@ class Intake:
                     self._door.left(lot.organisations)
         verdict_of_next = iter(verdicts)
         now_ms = self._now_ms()
-        own: list[bytes] = []
-        is_new = False
-        for lot in lots:
-            with self._costs.measure("checks"):
-                admitted = self._admit_lot(lot, verdict_of_next, now_ms)
-            is_new = is_new or bool(admitted)
-            if lot.source is None:
-                own += admitted
-            elif admitted:
-                self._publish(admitted, lot.source)
-        if own:
-            self._publish(own, None)
-        if is_new:
+        admitted: dict[PeerId | None, list[bytes]] = {}
+        with self._costs.measure("checks"):
+            for lot in lots:
+                new = self._admit_lot(lot, verdict_of_next, now_ms)
+                if new:
+                    admitted.setdefault(lot.source, []).extend(new)
+        for source, wires in admitted.items():
+            self._publish(wires, source)
+        if admitted:
             self._on_admitted()
 
     def _admit_lot(self, lot: _Lot, verdicts: Iterator[bool], now_ms: TimeMs) -> list[bytes]:
@@ -289,8 +285,7 @@ class Intake:
         source, batch = lot.source, lot.batch
         for place, transaction in enumerate(lot.transactions):
             holds = next(verdicts)
-            organisation = lot.organisations[place]
-            result = self._admit(transaction, organisation, holds, now_ms, source is not None)
+            result = self._admit(transaction, lot.organisations[place], holds, now_ms)
             if result.status == "accepted":
                 admitted.append(transaction.wire)
             if batch is not None:
@@ -395,12 +390,12 @@ class Intake:
             decoded = self._decode(wires, hashes or [None] * len(wires))
         examined: list[SubmitResult | tuple[DecodedTransaction, str]] = []
         with self._costs.measure("checks"):
-            state, now_ms = self._state(), self._now_ms()
+            rules = AdmissionRules(self._state(), self._now_ms())
             for transaction in decoded:
                 if isinstance(transaction, SubmitResult):
                     examined.append(transaction)
                     continue
-                passed = self._examine_one(transaction, state, now_ms, from_peer=from_peer)
+                passed = self._examine_one(transaction, rules, from_peer=from_peer)
                 examined.append((transaction, passed) if isinstance(passed, str) else passed)
         return examined
 
@@ -417,7 +412,7 @@ class Intake:
         return decoded
 
     def _examine_one(
-        self, transaction: DecodedTransaction, state: State, now_ms: TimeMs, *, from_peer: bool
+        self, transaction: DecodedTransaction, rules: AdmissionRules, *, from_peer: bool
     ) -> SubmitResult | str:
         """Return why a transaction is not worth a signature check, or its organisation."""
         if self._mempool.get_by_id(transaction.id) is not None:
@@ -425,13 +420,11 @@ class Intake:
         settled = self._settled(transaction)
         if settled is not None:
             return settled
-        refused = admission_error(state, transaction, now_ms)
-        if refused is not None:
-            return self._refuse(transaction.id, refused.code, str(refused))
-        sender = state.account(transaction.transaction.sender)
-        organisation = "" if sender is None else sender.organisation
         try:
+            organisation = rules.sender_of(transaction).organisation
             self._mempool.check_room(transaction, organisation, from_peer=from_peer)
+        except LedgerError as error:
+            return self._refuse(transaction.id, error.code, str(error))
         except SubmissionRefused as refusal:
             return self._refuse_for_now(transaction.id, refusal)
         return organisation
@@ -470,7 +463,6 @@ class Intake:
         organisation: str,
         holds: bool,
         now_ms: TimeMs,
-        from_peer: bool,
     ) -> SubmitResult:
         if not holds:
             detail = (
@@ -484,7 +476,7 @@ class Intake:
         if settled is not None:
             return settled
         try:
-            is_new = self._mempool.add(transaction, organisation, now_ms, from_peer=from_peer)
+            is_new = self._mempool.add(transaction, organisation, now_ms)
         except SubmissionRefused as refusal:
             return self._refuse_for_now(transaction.id, refusal)
         if not is_new:

@@ -116,14 +116,7 @@ class Mempool:
             SubmissionRefused: ``mempool_full`` or ``sender_quota``, both temporary, or
                 ``nonce_reserved``: another pending transaction uses the sender's nonce.
         """
-        body = transaction.transaction
-        holder = self._by_pair.get(transaction.pair)
-        if holder is not None and holder != transaction.id:
-            raise SubmissionRefused(
-                "nonce_reserved",
-                f"nonce {body.nonce} of this sender is used by pending transaction {holder.hex()}; "
-                "choose another nonce",
-            )
+        self._check_nonce(transaction)
         most, bytes_most, of_sender_most = TRANSACTIONS_MAX, BYTES_MAX, SENDER_TRANSACTIONS_MAX
         if from_peer:
             most += most // PEER_ROOM_DIVISOR
@@ -136,13 +129,22 @@ class Mempool:
                 f"{pending} transactions are pending, the limit is {TRANSACTIONS_MAX}; send again "
                 "later",
             )
-        if self._per_sender.get(body.sender, 0) >= of_sender_most:
+        if self._per_sender.get(transaction.transaction.sender, 0) >= of_sender_most:
             raise SubmissionRefused(
                 "sender_quota",
                 f"this account has {SENDER_TRANSACTIONS_MAX} pending transactions; try later",
             )
         if pending * FREE_SHARE_DIVISOR >= TRANSACTIONS_MAX:
             self._check_share(organisation, from_peer=from_peer)
+
+    def _check_nonce(self, transaction: DecodedTransaction) -> None:
+        holder = self._by_pair.get(transaction.pair)
+        if holder is not None and holder != transaction.id:
+            raise SubmissionRefused(
+                "nonce_reserved",
+                f"nonce {transaction.transaction.nonce} of this sender is used by pending "
+                f"transaction {holder.hex()}; choose another nonce",
+            )
 
     def _check_share(self, organisation: str, *, from_peer: bool) -> None:
         """Refuse an organisation that has its share of a pool which is filling up."""
@@ -167,22 +169,18 @@ class Mempool:
         """Return how many transactions of an organisation are pending."""
         return len(self._queues.get(organisation, ()))
 
-    def add(
-        self,
-        transaction: DecodedTransaction,
-        organisation: str,
-        now_ms: TimeMs,
-        *,
-        from_peer: bool = False,
-    ) -> bool:
+    def add(self, transaction: DecodedTransaction, organisation: str, now_ms: TimeMs) -> bool:
         """Put a checked transaction into the set; False if its id is pending already.
 
+        Whether there is room was asked before its signature was checked, and is not asked again:
+        the bounds may be exceeded by what is being checked at a time.
+
         Raises:
-            SubmissionRefused: as :meth:`check_room`; time has passed since that was asked.
+            SubmissionRefused: ``nonce_reserved``, by one that has come in meanwhile.
         """
         if transaction.id in self._by_id:
             return False
-        self.check_room(transaction, organisation, from_peer=from_peer)
+        self._check_nonce(transaction)
         entry = Entry(transaction, organisation, now_ms)
         self._by_hash[transaction.wire_hash] = entry
         self._by_id[transaction.id] = entry

@@ -31,8 +31,15 @@ def make(
 
 def refusal(pool: Mempool, transaction: DecodedTransaction, organisation: str = "bank") -> str:
     with pytest.raises(SubmissionRefused) as caught:
-        pool.add(transaction, organisation, NOW)
+        pool.check_room(transaction, organisation)
     return caught.value.refusal
+
+
+def enter(
+    pool: Mempool, transaction: DecodedTransaction, organisation: str, *, from_peer: bool = False
+) -> bool:
+    pool.check_room(transaction, organisation, from_peer=from_peer)
+    return pool.add(transaction, organisation, NOW)
 
 
 def test_a_transaction_enters_once(chain: Chain) -> None:
@@ -48,8 +55,11 @@ def test_one_nonce_of_a_sender_belongs_to_one_pending_transaction(chain: Chain) 
     """T6: same nonce, two bodies: only one can wait, so at most one is ever proposed."""
     pool = Mempool({})
     pool.add(make(chain, nonce=7, amount=1), "bank", NOW)
-    assert refusal(pool, make(chain, nonce=7, amount=2)) == "nonce_reserved"
-    assert pool.add(make(chain, "bob", nonce=7), "bank", NOW)
+    rival = make(chain, nonce=7, amount=2)
+    assert refusal(pool, rival) == "nonce_reserved"
+    with pytest.raises(SubmissionRefused, match="nonce_reserved"):
+        pool.add(rival, "bank", NOW)  # its signature was being checked when the other came in
+    assert enter(pool, make(chain, "bob", nonce=7), "bank")
 
 
 def test_a_full_pool_refuses_and_says_so(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -70,9 +80,9 @@ def test_what_a_peer_admitted_finds_more_room(
     for _ in range(4):
         pool.add(make(chain), "bank", NOW)
     assert refusal(pool, make(chain)) == "mempool_full"
-    assert pool.add(make(chain), "bank", NOW, from_peer=True)
+    assert enter(pool, make(chain), "bank", from_peer=True)
     with pytest.raises(SubmissionRefused):
-        pool.add(make(chain), "bank", NOW, from_peer=True)
+        enter(pool, make(chain), "bank", from_peer=True)
 
 
 def test_bytes_are_bounded_too(chain: Chain, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -91,7 +101,7 @@ def test_one_sender_cannot_take_the_whole_pool(
     pool.add(make(chain), "bank", NOW)
     pool.add(make(chain), "bank", NOW)
     assert refusal(pool, make(chain)) == "sender_quota"
-    assert pool.add(make(chain, "bob"), "bank", NOW)
+    assert enter(pool, make(chain, "bob"), "bank")
 
 
 def test_a_greedy_organisation_leaves_room_for_the_others(
@@ -102,7 +112,7 @@ def test_a_greedy_organisation_leaves_room_for_the_others(
     for _ in range(4):
         pool.add(make(chain), "greedy", NOW)
     assert refusal(pool, make(chain), "greedy") == "mempool_full"
-    assert pool.add(make(chain), "modest", NOW)
+    assert enter(pool, make(chain), "modest")
 
 
 def test_blocks_are_filled_in_turns_by_weight(
