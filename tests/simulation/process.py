@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from tests.simulation.node import Node
     from tests.simulation.world import World
 
+STORE_DELAY_MS_MAX: Final = 50
+"""Certificates that nobody waits for are on disk this much later at most; writers may be slow."""
 HOUSEKEEPING_MS: Final = 1000
 """Expired transactions go, and the oldest are repeated: gossip may have been lost."""
 
@@ -74,6 +76,7 @@ class Process:
         self._effects: deque[out.Effect] = deque()
         self._is_running = False
         self._is_syncing = False
+        self._unwritten: list[out.Store] = []
         self._timers: dict[inputs.Timer, int] = {}
         self._timer_sequence = 0
         self._told_work = False
@@ -154,6 +157,7 @@ class Process:
         self.is_alive = False
         self._inbox.clear()
         self._effects.clear()
+        self._unwritten.clear()
 
     def guarded(self, action: Callable[..., None], *arguments: object) -> None:
         """Do something while alive; a damaged record ends the process, as in production."""
@@ -300,6 +304,9 @@ class Process:
         batch = disk.batch()
         pool = self.ledger.pool
         self.ledger.votes.persist(batch, effect, lambda digest: pool.require(digest).to_block())
+        for store in self._unwritten:
+            self.ledger.votes.store(batch, store)
+        self._unwritten.clear()
         disk.write(batch)
         self._is_syncing = True
         disk.sync(lambda succeeded: self.guarded(self._on_synced, effect, succeeded))
@@ -315,11 +322,19 @@ class Process:
         self._run()
 
     def _on_store(self, effect: out.Store) -> None:
-        batch = self.node.disk.batch()
-        self.ledger.votes.store(batch, effect)
-        self.node.disk.write(batch)
+        """Keep it until a vote is written, or for a while: nobody waits for it."""
+        if not self._unwritten:
+            self.after(self.world.random.randint(0, STORE_DELAY_MS_MAX), self._write_stores, None)
+        self._unwritten.append(effect)
         for certificate in effect.certificates:
             self.world.checker.on_certificate(self.node, certificate)
+
+    def _write_stores(self, _: None) -> None:
+        batch = self.node.disk.batch()
+        for effect in self._unwritten:
+            self.ledger.votes.store(batch, effect)
+        self._unwritten.clear()
+        self.node.disk.write(batch)
 
     # --- effects: network and time ----------------------------------------------------------------
 

@@ -87,7 +87,7 @@ def test_printing_the_trace_changes_nothing() -> None:
 def test_random_runs_change_sets_and_convict_traitors() -> None:
     """C17, C18: a workload in which nothing of this happens would check nothing of it."""
     changing = (each for each in map(expand, count()) if each.change_every_ms)
-    results = [result(options.seed) for options in islice(changing, 20)]
+    results = [result(options.seed) for options in islice(changing, 30)]
     assert sum(each.epochs for each in results) >= 5
     assert sum(each.coverage["set changed as planned"] for each in results) >= 2
     accusing = (
