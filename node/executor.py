@@ -113,6 +113,7 @@ class Executor:
             with self._costs.measure(stage):
                 started = time.perf_counter()
                 try:
+                    next(steps)
                     while time.perf_counter() - started < SLICE_SECONDS:
                         next(steps)
                 except StopIteration as done:
