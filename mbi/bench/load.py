@@ -202,7 +202,8 @@ class LoadGenerator:
             # One object for all refusals alike: there may be a million of them.
             self.sent.refusals[number] = self._reasons.setdefault(refusal, refusal)
             self.sent.outcome[number] = REJECTED
-        if refused:
+        # At the very end of a closed loop no other one takes the place of what comes too late.
+        if refused and not (waits and self._again_until_s > -math.inf):
             self.finished(len(refused))
         self._unanswered -= 1
         if not self._unanswered:

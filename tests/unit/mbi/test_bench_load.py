@@ -127,6 +127,19 @@ async def test_closed_loop_counts_what_is_refused_at_its_end() -> None:
     assert generator.sent.refusals == {3: Refusal("mempool_full", 100)}
 
 
+async def test_end_of_a_closed_loop_is_no_flood() -> None:
+    """What is refused in the last second must not make room for thousands that are refused, too."""
+    async with serving(FakeNode()) as node:
+        work = prepared(200, 1)
+        node.on_submit = lambda _: (429, {"code": "mempool_full", "retry_after": 1})
+        generator = LoadGenerator([node.url], work)
+        async with asyncio.timeout(DEADLINE_S):
+            await generator.run_closed(5, 0.5)
+        generator.close()
+    assert len(node.submitted) == 5
+    assert generator.sent.rejected == {"mempool_full": 5}
+
+
 async def test_late_generator_still_reads_answers() -> None:
     """All requests are due at once: what is answered meanwhile must not wait for the last one."""
     async with serving(FakeNode()) as node:
