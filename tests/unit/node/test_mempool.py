@@ -238,3 +238,17 @@ def test_new_weights_change_the_share_of_a_block(chain: Chain) -> None:
     chosen = pool.select(module.TURN_TRANSACTIONS * 4, 10**6, [])
     senders = [transaction.transaction.sender for transaction in chosen]
     assert senders.count(address("alice")) == 3 * senders.count(address("bob"))
+
+
+def test_as_much_may_wait_as_became_final_of_late(
+    chain: Chain, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("node.backpressure.WAITING_MIN", 1)
+    monkeypatch.setattr("node.backpressure.RATE_WINDOW_MS", 1_000)
+    pool = Mempool({})
+    pool.finalized([make(chain) for _ in range(5)], NOW)
+    assert pool.waiting_max == 5
+    monkeypatch.setattr(module, "TRANSACTIONS_MAX", 3)
+    assert pool.waiting_max == 3
+    pool.expire(TimeMs(NOW + 1_000))
+    assert pool.waiting_max == 1
