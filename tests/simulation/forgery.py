@@ -241,3 +241,5 @@ FORGERIES: Final[dict[str, Forgery]] = {
     "A parent view": _no_skips,
 }
 """Every forgery by the rule that it breaks."""
+OF_PROPOSALS: Final = frozenset({"V1 named hash", "A parent view"})
+"""Rules about a proposal, not its block, which may be valid and proposed properly to others."""

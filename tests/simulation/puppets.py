@@ -26,7 +26,7 @@ from p2p.messages import (
     Message,
     Transactions,
 )
-from tests.simulation.forgery import FORGERIES, Draft, Workshop
+from tests.simulation.forgery import FORGERIES, OF_PROPOSALS, Draft, Workshop
 from tests.simulation.universe import BLOCK_TRANSACTIONS_MAX
 
 if TYPE_CHECKING:
@@ -170,12 +170,15 @@ class Puppet:
         """Sign a draft and send it to some."""
         digest = self.conspiracy.add_block(draft.block)
         knowledge = self.world.checker.knowledge
-        knowledge.add_block(draft.block.header, draft.corruption)
+        if draft.corruption not in OF_PROPOSALS:
+            knowledge.add_block(draft.block.header, draft.corruption)
         for wire in draft.block.transactions:
             self.conspiracy.wires.setdefault(wire_hash(wire), wire)
         value = Value(draft.parent_view, draft.named or digest)
+        if draft.corruption is not None:
+            knowledge.forbidden[value] = draft.corruption
         if draft.named is not None:
-            knowledge.add_named(draft.named, draft.block.header, draft.corruption)
+            knowledge.headers[draft.named] = draft.block.header
         proposal = Proposal(
             era=Era(self.conspiracy.place[0]),
             epoch=Epoch(self.conspiracy.place[1]),

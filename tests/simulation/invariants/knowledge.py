@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ledger.block import Header
     from ledger.types import Digest
     from ledger.validators import Validator
-    from ledger.votes import Vote
+    from ledger.votes import Value, Vote
     from tests.simulation.node import Node
     from tests.simulation.universe import Universe
 
@@ -41,6 +41,8 @@ class Knowledge:
         """Every block anybody made."""
         self.corrupted: dict[Digest, str] = {}
         """Blocks that break a rule, and which."""
+        self.forbidden: dict[Value, str] = {}
+        """What proposals named that break a rule, and which."""
         self.chain: list[Digest] = [universe.header_hash]
         """The final chain."""
         self.roots: list[Roots] = [
@@ -67,14 +69,10 @@ class Knowledge:
     def add_block(self, header: Header, corruption: str | None = None) -> Digest:
         """Remember a block that somebody made; return its hash."""
         digest = block_hash(self.universe.chain_id, header)
-        self.add_named(digest, header, corruption)
-        return digest
-
-    def add_named(self, digest: Digest, header: Header, corruption: str | None) -> None:
-        """Remember a block under a hash that need not be its own."""
         self.headers[digest] = header
         if corruption is not None:
             self.corrupted[digest] = corruption
+        return digest
 
     def is_byzantine(self, node: Node) -> bool:
         """Say whether a node belongs to a Byzantine validator."""

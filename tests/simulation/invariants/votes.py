@@ -172,10 +172,12 @@ class VNoInvalidBlock:
 
     def __init__(self, knowledge: Knowledge) -> None:
         self._corrupted = knowledge.corrupted
+        self._forbidden = knowledge.forbidden
 
     def on_vote(self, node: Node, vote: Vote) -> None:
-        """Compare with the blocks that forgers made."""
+        """Compare with what forgers made."""
         if vote.kind is VoteKind.NOTARIZE:
-            corruption = self._corrupted.get(vote.value.block_hash)
+            value = vote.value
+            corruption = self._corrupted.get(value.block_hash) or self._forbidden.get(value)
             if corruption is not None:
                 raise Violation("V", f"node {node.index} notarizes a block with {corruption}")
