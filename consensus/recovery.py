@@ -45,12 +45,15 @@ from ledger.recovery import (
     problem_of_reporters,
 )
 from ledger.types import (
+    ERA_MAX,
     SIGNATURE_BYTES,
     UINT64_MAX,
     Digest,
     DigestField,
     Epoch,
+    EpochField,
     Era,
+    EraField,
     Height,
     PublicKeyField,
     Signature,
@@ -66,16 +69,13 @@ PLAN_TAG: Final = tag("MBI-PLAN-v1")
 REPORTS_MAX: Final = 2 * VALIDATORS_MAX
 """Of two sets, if the base is a boundary block."""
 
-ERA_MAX: Final = 2**32 - 1
-"""Eras are four bytes in what votes sign."""
-
 
 class RecoveryReport(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """R1: one validator's word that it has fenced the era, and the most that it has seen."""
 
-    era: Annotated[Era, Meta(ge=0, le=ERA_MAX)]
+    era: EraField
     """Never again will this key sign a vote of this era."""
-    epoch: Epoch
+    epoch: EpochField
     """That the validator's executed head is in or opens."""
     consensus_key: PublicKeyField
     finalization: Certificate | None
@@ -93,7 +93,7 @@ class RecoveryPlan(
 
     era: Annotated[Era, Meta(ge=1, le=ERA_MAX)]
     """The new one."""
-    epoch: Epoch
+    epoch: EpochField
     """The new one: one above that of the state after the base."""
     base_height: Annotated[Height, Meta(ge=1)]
     base_hash: DigestField

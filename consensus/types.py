@@ -13,7 +13,7 @@ from typing import Annotated, Final
 from msgspec import Meta, Struct
 
 from ledger.block import Header
-from ledger.types import Epoch, Era, Height, View
+from ledger.types import EpochField, EraField, HeightField, ViewField
 from ledger.validators import VALIDATORS_MAX
 from ledger.votes import Value, Vote, VoteKind
 
@@ -30,9 +30,9 @@ class Certificate(
     """A quorum of matching votes: notarization, nullification or finalization by kind."""
 
     kind: VoteKind
-    era: Era
-    epoch: Epoch
-    view: View
+    era: EraField
+    epoch: EpochField
+    view: ViewField
     value: Value
     bitmap: Annotated[bytes, Meta(min_length=1, max_length=VALIDATORS_MAX // 8)]
     """Bit i (least significant first in each byte): validator i signed; ceil(n/8) bytes."""
@@ -43,9 +43,9 @@ class Certificate(
 class Proposal(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True, tag=3):
     """Leader's signed offer of a block for a view, with evidence that it may extend its parent."""
 
-    era: Era
-    epoch: Epoch
-    view: View
+    era: EraField
+    epoch: EpochField
+    view: ViewField
     value: Value
     header: Header
     payload: Annotated[bytes, Meta(max_length=PAYLOAD_BYTES_MAX)]
@@ -83,10 +83,10 @@ class Status(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fiel
 
     nonce: Annotated[bytes, Meta(max_length=16)]
     """Of the request it answers; empty if unasked."""
-    era: Era
-    epoch: Epoch
-    view: View
-    executed_height: Height
+    era: EraField
+    epoch: EpochField
+    view: ViewField
+    executed_height: HeightField
     previous_view: Certificate | None
     """Any certificate of ``view - 1``: proves that the node may be in ``view``. None in view 1."""
     notarization: Certificate | None
@@ -100,9 +100,9 @@ class GetCertificates(
 ):
     """Asks for the certificates of a range of views of the present epoch, both ends included."""
 
-    epoch: Epoch
-    first: View
-    last: View
+    epoch: EpochField
+    first: ViewField
+    last: ViewField
 
 
 class GetProposal(
@@ -110,8 +110,8 @@ class GetProposal(
 ):
     """Asks a validator that voted for a block to repeat the proposal it voted for."""
 
-    epoch: Epoch
-    view: View
+    epoch: EpochField
+    view: ViewField
 
 
 ConsensusMessage = (

@@ -16,7 +16,15 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta, Struct
 
-from ledger.types import Digest, DigestField, Epoch, Era, Height, TimeMs, View
+from ledger.types import (
+    Digest,
+    DigestField,
+    EpochField,
+    EraField,
+    HeightField,
+    TimeMs,
+    ViewField,
+)
 from ledger.validators import VALIDATORS_MAX, Validator
 
 HEADER_VERSION: Final = 1
@@ -38,29 +46,29 @@ PARENT_CERTIFICATE_BYTES_MAX: Final = 16 * 1024
 class Header(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """Everything a vote for a block commits to; field order is wire order."""
 
-    version: int
+    version: Annotated[int, Meta(ge=0)]
     """:data:`HEADER_VERSION`."""
-    era: Era
-    epoch: Epoch
-    height: Height
+    era: EraField
+    epoch: EpochField
+    height: HeightField
     """Parent's height plus one."""
-    view: View
+    view: ViewField
     """View in which the block was first proposed."""
     parent_hash: DigestField
-    proposer: int
+    proposer: Annotated[int, Meta(ge=0, lt=VALIDATORS_MAX)]
     """Index of the leader in the validator set of the epoch."""
-    time_ms: TimeMs
+    time_ms: Annotated[TimeMs, Meta(ge=0)]
     """Proposer's clock in milliseconds; strictly greater than the parent's."""
     transactions_root: DigestField
     """Root over :func:`ledger.transaction.wire_hash` of each transaction, in order."""
-    transaction_count: int
-    body_bytes: int
+    transaction_count: Annotated[int, Meta(ge=0, le=BLOCK_TRANSACTIONS_MAX)]
+    body_bytes: Annotated[int, Meta(ge=0, le=BLOCK_BYTES_MAX)]
     """Sum of the lengths of the transactions' wire bytes."""
     parent_certificate_hash: DigestField
     """SHA-256 of the encoded certificate for the parent; zeros on the child of genesis."""
     validator_set_hash: DigestField
     """Set that votes on this block."""
-    executed_height: Height
+    executed_height: HeightField
     """Finalised height whose result the next two fields certify (deferred execution)."""
     state_root: DigestField
     """Root of the state after ``executed_height``."""

@@ -2,7 +2,8 @@
 
 Each is a ``NewType`` over ``bytes`` or ``int``, so that a height cannot be passed where a view is
 meant, at no run-time cost. The ``*Field`` aliases carry the exact size that the codec enforces
-while decoding (``docs/protocol.md`` section 1). Text forms live in ``ledger.address`` and at the
+while decoding, or the lowest integer: none that a peer writes may be negative, and msgpack itself
+ends at 2^64-1 (``docs/protocol.md`` section 1). Text forms live in ``ledger.address`` and at the
 edges.
 """
 
@@ -59,6 +60,14 @@ PublicKeyField = Annotated[
     PublicKey, Meta(min_length=PUBLIC_KEY_BYTES, max_length=PUBLIC_KEY_BYTES)
 ]
 SignatureField = Annotated[Signature, Meta(min_length=SIGNATURE_BYTES, max_length=SIGNATURE_BYTES)]
+
+ERA_MAX: Final = 2**32 - 1
+"""Eras are four bytes in what votes sign."""
+
+EraField = Annotated[Era, Meta(ge=0, le=ERA_MAX)]
+EpochField = Annotated[Epoch, Meta(ge=0)]
+ViewField = Annotated[View, Meta(ge=0)]
+HeightField = Annotated[Height, Meta(ge=0)]
 
 ZERO_DIGEST: Final = Digest(bytes(DIGEST_BYTES))
 """Stands for "none" where a digest field is not optional."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import IntEnum
 from struct import Struct as BinaryLayout
-from typing import Final, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from ledger.types import (
     UINT64_MAX,
@@ -21,13 +21,16 @@ from ledger.types import (
     Digest,
     DigestField,
     Epoch,
+    EpochField,
     Era,
+    EraField,
     PublicKey,
     Signature,
     SignatureField,
     View,
+    ViewField,
 )
-from ledger.validators import Validator, ValidatorSet
+from ledger.validators import VALIDATORS_MAX, Validator, ValidatorSet
 
 VOTE_TAG: Final = b"MBI-VOTE-v1".ljust(16, b"\0")
 """Domain tag in front of every signed vote."""
@@ -65,7 +68,7 @@ class Round(NamedTuple):
 class Value(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields=True):
     """What a vote is about: a block, and the view its parent was certified in."""
 
-    parent_view: View
+    parent_view: ViewField
     block_hash: DigestField
 
 
@@ -77,12 +80,12 @@ class Vote(Struct, array_like=True, frozen=True, gc=False, forbid_unknown_fields
     """One validator's signed statement about one view."""
 
     kind: VoteKind
-    era: Era
-    epoch: Epoch
-    view: View
+    era: EraField
+    epoch: EpochField
+    view: ViewField
     value: Value
     """:data:`NULL_VALUE` for NULLIFY."""
-    voter: int
+    voter: Annotated[int, Meta(ge=0, lt=VALIDATORS_MAX)]
     """Index in the validator set of the epoch."""
     signature: SignatureField
     """Over :func:`vote_signing_bytes`, by the voter's consensus key."""

@@ -100,7 +100,7 @@ class Epochs:
         if (era, epoch) == (present.era, present.number):
             return present.validators
         if not 0 <= epoch < present.number:
-            return None  # peers may write any integer; a state key holds only some
+            return None
         record = self._record(epoch)
         if record is None or record.era != era:
             return None

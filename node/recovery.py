@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from consensus.certificates import encoded_signers
-from consensus.recovery import ERA_MAX, RecoveryPlan, fence, plan_hash, sign_report
+from consensus.recovery import RecoveryPlan, fence, plan_hash, sign_report
 from consensus.types import Certificate
 from ledger.block import Block, Header, block_hash
 from ledger.block_rules import transactions_root
@@ -29,7 +29,7 @@ from ledger.errors import InvariantViolation, LedgerError
 from ledger.state import State
 from ledger.transaction import decode_transaction
 from ledger.transition import BlockExecution
-from ledger.types import ZERO_DIGEST, Digest, Epoch, Era
+from ledger.types import ERA_MAX, ZERO_DIGEST, Digest, Epoch, Era
 from ledger.votes import VoteKind
 from mbi.recovery import BLOCKS_MAX, FILE_VERSION, CheckedPlan, ReportFile
 from node.epochs import check_members

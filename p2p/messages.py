@@ -15,11 +15,10 @@ from typing import Annotated, Final, get_args
 import msgspec
 from msgspec import Meta, Struct
 
-from consensus.recovery import ERA_MAX
 from consensus.types import Certificate, ConsensusMessage
 from ledger.block import BLOCK_BYTES_MAX, BLOCK_TRANSACTIONS_MAX
 from ledger.records import TRANSACTION_BYTES_MAX
-from ledger.types import DigestField, PublicKeyField
+from ledger.types import ERA_MAX, DigestField, PublicKeyField
 from ledger.votes import Vote
 from p2p.errors import MalformedMessage, NonCanonicalMessage, UnknownMessage
 

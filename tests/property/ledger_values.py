@@ -48,7 +48,7 @@ from ledger.types import (
     TimeMs,
     View,
 )
-from ledger.validators import Chamber, Validator
+from ledger.validators import VALIDATORS_MAX, Chamber, Validator
 from ledger.votes import Value, Vote, VoteKind
 from tests.unit.ledger.builders import make_key
 
@@ -114,7 +114,7 @@ votes = st.builds(
         st.integers(0, TIME_MS_MAX).map(View),
         st.binary(min_size=32, max_size=32).map(Digest),
     ),
-    st.integers(0, 200),
+    st.integers(0, VALIDATORS_MAX - 1),
     signatures,
 )
 

@@ -6,13 +6,15 @@ import msgspec
 import pytest
 
 from ledger.encoding import encode
+from ledger.errors import MalformedEncoding
 from ledger.events import EvidenceEffect, EvidenceReported
 from ledger.operations import ReportEvidence
 from ledger.operations import governance as operations
 from ledger.receipt import RECEIPT_DECODER, Receipt
 from ledger.records import AddValidator, RotateKey
 from ledger.transition import simulate_explained
-from ledger.types import UINT64_MAX, Epoch, Era, Signature, TimeMs, View
+from ledger.types import ERA_MAX, UINT64_MAX, Epoch, Era, Signature, TimeMs, View
+from ledger.validators import VALIDATORS_MAX
 from ledger.votes import VoteKind
 from tests.unit.ledger.electorate import (
     Electorate,
@@ -122,28 +124,47 @@ def test_nobody_is_accused_by_signatures_of_others(chain: Electorate) -> None:
 @pytest.mark.parametrize(
     "field",
     [
-        {"voter": -1},
         {"voter": 6},
-        {"voter": 2**40},
+        {"voter": VALIDATORS_MAX - 1},
         {"epoch": Epoch(1)},
-        {"epoch": Epoch(-1)},
         {"epoch": Epoch(UINT64_MAX)},
         {"era": Era(1)},
-        {"era": Era(-1)},
-        {"era": Era(2**40)},
+        {"era": Era(ERA_MAX)},
         {"view": View(0)},
-        {"view": View(-5)},
     ],
 )
 def test_votes_of_no_one_and_nowhere_are_refused(chain: Electorate, field: dict[str, int]) -> None:
-    """C5: numbers out of range are a typed refusal, never a defect of the handler."""
+    """C5: numbers that name nothing are a typed refusal, never a defect of the handler."""
+    assert chain.run(REPORTER, _about(chain, field)).code == "invalid_evidence"
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"voter": -1},
+        {"voter": VALIDATORS_MAX},
+        {"epoch": Epoch(-1)},
+        {"era": Era(-1)},
+        {"era": Era(ERA_MAX + 1)},
+        {"view": View(-5)},
+    ],
+)
+def test_votes_with_numbers_out_of_range_are_no_transaction(
+    chain: Electorate, field: dict[str, int]
+) -> None:
+    """C5: the decoder refuses them; no handler computes with them."""
+    with pytest.raises(MalformedEncoding):
+        chain.transaction(REPORTER, _about(chain, field))
+
+
+def _about(chain: Electorate, field: dict[str, int]) -> ReportEvidence:
+    """Return a report of two contradicting votes with another number in one field."""
     report = chain.double_vote("com-2")
-    forged = ReportEvidence(
+    return ReportEvidence(
         None,
         msgspec.structs.replace(report.first, **field),
         msgspec.structs.replace(report.second, **field),
     )
-    assert chain.run(REPORTER, forged).code == "invalid_evidence"
 
 
 def test_votes_of_an_old_epoch_are_judged_by_its_set(chain: Electorate) -> None:

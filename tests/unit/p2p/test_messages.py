@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from typing import get_args
 
@@ -9,6 +10,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
+from consensus.recovery import RecoveryPlan
 from consensus.types import (
     Certificate,
     CertificateMessage,
@@ -17,8 +19,10 @@ from consensus.types import (
     Status,
     StatusRequest,
 )
+from ledger.block import Block
+from ledger.transaction import Transaction
 from ledger.types import Digest, Epoch, Era, Height, PublicKey, Signature, View
-from ledger.votes import NULL_VALUE, Vote, VoteKind
+from ledger.votes import NULL_VALUE, Value, Vote, VoteKind
 from p2p.errors import MalformedMessage, MessageError, NonCanonicalMessage, UnknownMessage
 from p2p.frames import FRAME_BYTES_MAX, HELLO_BYTES_MAX
 from p2p.messages import (
@@ -150,6 +154,55 @@ def test_a_message_outside_the_limits_is_refused(message: object) -> None:
     """P7, P12: counts of 0 and 10^9, extra fields, wrong types."""
     with pytest.raises(MalformedMessage):
         decode_message(msgspec.msgpack.encode(message))
+
+
+@pytest.mark.parametrize(
+    "vote",
+    [
+        msgspec.structs.replace(VOTE, kind=VoteKind.FINALIZE, value=Value(View(-2), DIGEST)),
+        msgspec.structs.replace(VOTE, era=Era(-1)),
+        msgspec.structs.replace(VOTE, era=Era(2**32)),
+        msgspec.structs.replace(VOTE, epoch=Epoch(-1)),
+        msgspec.structs.replace(VOTE, view=View(-(2**63))),
+        msgspec.structs.replace(VOTE, voter=-1),
+        msgspec.structs.replace(VOTE, voter=128),
+    ],
+)
+def test_a_number_that_no_vote_can_sign_is_refused_where_it_is_decoded(vote: Vote) -> None:
+    """T7: whoever lays such a number out in bytes would fail; nobody gets to see it."""
+    with pytest.raises(MalformedMessage):
+        decode_message(encode_message(vote))
+
+
+def test_every_integer_that_a_peer_writes_has_a_lower_bound() -> None:
+    """T7: of messages, and of the blocks, transactions and plans that travel as bytes in them."""
+    roots = (Message, Block, Transaction, RecoveryPlan)
+    integers = dict(_integers(msgspec.inspect.multi_type_info(roots), "", set()))
+    assert {"Value.parent_view", "Header.height", "Transaction.nonce"} <= integers.keys()
+    assert [name for name, kind in integers.items() if kind.ge is None and kind.gt is None] == []
+
+
+def _integers(
+    kinds: Iterable[msgspec.inspect.Type], name: str, seen: set[type]
+) -> Iterator[tuple[str, msgspec.inspect.IntType]]:
+    """Yield every integer inside these types, named by the structure and field it is in."""
+    for kind in kinds:
+        match kind:
+            case msgspec.inspect.IntType():
+                yield name, kind
+            case (
+                msgspec.inspect.UnionType(types=inner) | msgspec.inspect.TupleType(item_types=inner)
+            ):
+                yield from _integers(inner, name, seen)
+            case (
+                msgspec.inspect.VarTupleType(item_type=item)
+                | msgspec.inspect.ListType(item_type=item)
+            ):
+                yield from _integers((item,), name, seen)
+            case msgspec.inspect.StructType(cls=cls, fields=fields) if cls not in seen:
+                seen.add(cls)
+                for field in fields:
+                    yield from _integers((field.type,), f"{cls.__name__}.{field.name}", seen)
 
 
 @pytest.mark.parametrize("tag", [0, 10, 19, 31, 45, 99, 127])
