@@ -187,6 +187,7 @@ class Blocks:
         if block.next_validators and certificate is None:
             raise Violation("I1", f"node {self._node.index} has no closing certificate")
         outcome, batch = self._ledger.execute(block, certificate)
+        self._world.checker.on_executed(self._node, block, outcome)
         disk = self._node.disk
         disk.write(batch)
         guarded = self._process.guarded
@@ -199,7 +200,7 @@ class Blocks:
             return
         self._is_executing = False
         self._ledger.executed(block, outcome)
-        self._world.checker.on_executed(self._node, block, outcome)
+        self._world.checker.on_durable(self._node, block)
         self._process.feed(inputs.Executed(block.header.height))
         if block.next_validators and certificate is not None:
             self._process.open_epoch(certificate)

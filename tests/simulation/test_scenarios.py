@@ -15,7 +15,10 @@ from tests.simulation.faults import quarantine
 from tests.simulation.stories import Story, calm
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from p2p.messages import Message
+    from tests.simulation.node import Node
 
 HOUR_MS = 3_600_000
 
@@ -117,6 +120,37 @@ def test_slow_execution_holds_the_chain_back_and_recovers() -> None:
     for node in story.world.nodes.values():
         node.execution_ms = 1
     story.wait_final(last, 30_000)
+
+
+def test_a_block_may_survive_the_failed_sync_that_killed_its_process() -> None:
+    """S6: nobody was told of the execution, and the next boot goes on from it, alone up there."""
+    story = Story()
+    for index in (1, 2, 3):
+        story.world.nodes[index].execution_ms = 20_000
+    node = story.world.nodes[0]
+    story.clients.submit(0)
+    _fail_first_sync_of_an_execution(story, node)
+    assert story.world.timeline.run_until(5_000, lambda: not node.is_up)
+    story.world.restart(node)
+    assert story.process(0).ledger.durable_height == 1
+    story.wait_final(story.clients.submit(0), 10_000, nodes=(0,))
+    assert node.durable_height == 2
+
+
+def _fail_first_sync_of_an_execution(story: Story, node: Node) -> None:
+    """Let the disk keep the first executed block and say that it could not."""
+    sync = node.disk.sync
+
+    def failing(done: Callable[[bool], None]) -> None:
+        ledger = story.process(node.index).ledger
+        if ledger.chain.head().height == ledger.durable_height:
+            sync(done)
+            return
+        node.disk.write(node.disk.batch(), sync=True)
+        node.disk.sync = sync  # type: ignore[method-assign]
+        done(False)
+
+    node.disk.sync = failing  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("index", range(4))

@@ -142,6 +142,7 @@ class I8NoWayBack:
         if height < node.durable_height:
             raise Violation("I8", f"node {node.index} restarts at {height}, below a synced head")
         node.finalized_height = height
+        node.durable_height = height
 
     def on_finalized(self, node: Node, effect: out.Finalize) -> None:
         """Heights follow each other."""
@@ -153,7 +154,7 @@ class I8NoWayBack:
                 )
             node.finalized_height = height
 
-    def on_executed(self, node: Node, block: PoolBlock) -> None:
+    def on_durable(self, node: Node, block: PoolBlock) -> None:
         """Take note of a synced head."""
         node.durable_height = block.header.height
 
@@ -164,7 +165,7 @@ class AckNothingLost:
     def __init__(self, knowledge: Knowledge) -> None:
         self._knowledge = knowledge
 
-    def on_executed(self, block: PoolBlock) -> None:
+    def on_durable(self, block: PoolBlock) -> None:
         """Clients hear of a block once one node has it on disk."""
         for transaction in block.transactions:
             self._knowledge.acknowledged.setdefault(transaction.id, block.header.height)

@@ -131,13 +131,16 @@ class Checker:
         self.no_way_back.on_finalized(node, effect)
 
     def on_executed(self, node: Node, block: PoolBlock, outcome: BlockOutcome) -> None:
-        """A block is executed and synced; clients hear of it."""
+        """A block is executed, not synced yet: a crash may lose it, or leave it on disk unsaid."""
         self.one_chain.on_executed(node, block)
         self.results.on_executed(node, block, outcome)
         self.boundaries.on_executed(node, block, outcome)
-        self.no_way_back.on_executed(node, block)
-        self.acknowledged.on_executed(block)
         self.accusations.on_executed(outcome)
+
+    def on_durable(self, node: Node, block: PoolBlock) -> None:
+        """An executed block is synced; clients hear of it."""
+        self.no_way_back.on_durable(node, block)
+        self.acknowledged.on_durable(block)
 
     def on_evidence(self, node: Node, effect: out.ReportEvidence) -> None:
         """A node reports a pair of votes."""
