@@ -114,9 +114,9 @@ def test_an_epoch_that_has_not_begun_here_is_no_fault_of_the_peer() -> None:
     assert (office.kept, office.penalties) == ([], [])
 
 
-@pytest.mark.parametrize("epoch", [-1, -(2**63), 2**64 - 1])
+@pytest.mark.parametrize("epoch", [2, 2**63, 2**64 - 1])
 def test_an_epoch_that_no_chain_has_stops_no_node(epoch: int) -> None:
-    """C5: any integer decodes; one message of 400 bytes must not end the process."""
+    """C5: any 64-bit number decodes; one message of 400 bytes must not end the process."""
     office = Office()
     first, second = office.votes
     message = EvidenceMessage(
