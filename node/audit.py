@@ -4,8 +4,9 @@ From nothing but the genesis file: every block's hash and place, every signature
 certificate, every rule for bodies, every receipt and every root, and every change of the validator
 set: that the chain scheduled it, that the block which had to bring it did, and that a quorum of
 the set before finalised that block, or a recovery plan did. What the database claims is never
-believed; the first difference is reported with its height and ends the replay. The node must be
-stopped.
+believed; the first difference is reported with its height and ends the replay. What the replay has
+no use for, such as indexes and votes, is read once, so that its checksums are verified too. The
+node must be stopped.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from ledger.validators import Validator, ValidatorSet
 from node.epochs import schedules_from
 from node.home import DATA, read_genesis
 from storage.chain_store import ChainStore, ExecutedBlock
-from storage.kv import KeyValueStore
+from storage.kv import HIGHEST_KEY, LOWEST_KEY, KeyValueStore
 from storage.leveldb import LevelDBStore
 from storage.memory import MemoryStore
 from storage.metadata import read_identity
@@ -95,6 +96,7 @@ def audit_home(home: Path, progress: TextIO) -> AuditReport:
     Raises:
         HomeError: no usable genesis file.
         OpenError: no usable database.
+        StoreCorrupt: a record cannot be read, whatever it is for.
     """
     genesis = read_genesis(home)
     store = LevelDBStore.open(home / DATA)
@@ -103,6 +105,8 @@ def audit_home(home: Path, progress: TextIO) -> AuditReport:
         read_identity(store, identity)
         replay = _Replay(genesis, store)
         replay.run(_Progress(progress))
+        for _record in store.iterate(LOWEST_KEY, HIGHEST_KEY):
+            pass  # Reading verifies its checksum.
         return replay.report
     finally:
         store.close()
