@@ -22,6 +22,7 @@ from ledger.transaction import DecodedTransaction, wire_hash
 from ledger.types import ZERO_DIGEST, Digest, Height
 from ledger.votes import VoteKind
 from node.block_pool import PoolBlock, PoolFull
+from node.epochs import check_members
 from p2p.messages import (
     BLOCK_WIRE_BYTES_MAX,
     Answer,
@@ -283,6 +284,7 @@ class Fetcher:
         """Return a block whose parts match its header; None if they do not."""
         try:
             block = _decode_block(data)
+            check_members(block.header, block.next_validators)
         except LedgerError:
             return None
         header = block.header

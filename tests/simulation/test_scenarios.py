@@ -5,11 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
+from msgspec.structs import replace
 
 from consensus.types import SKIPS_MAX, CertificateMessage, Proposal
 from consensus.validity import EXECUTION_LAG_MAX, is_boundary
+from ledger.block import Block
+from ledger.encoding import StrictDecoder, encode
 from ledger.types import Digest, Epoch, Era
 from ledger.votes import Round, Vote, VoteKind
+from p2p.messages import BLOCK_WIRE_BYTES_MAX, BlockAnswer
 from storage.schema import VOTE, round_key
 from tests.simulation.faults import quarantine
 from tests.simulation.stories import Story, calm
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from tests.simulation.node import Node
 
 HOUR_MS = 3_600_000
+_decode_block = StrictDecoder(Block, BLOCK_WIRE_BYTES_MAX).decode
 
 
 @pytest.mark.parametrize("idle_ms", [None, 30_000])
@@ -266,6 +271,38 @@ def test_straggler_learns_at_once_how_its_epoch_ended() -> None:
     story.world.net.heal([straggler, 0], 20)
     story.world.set_connected(straggler, 0, connected=True)
     assert story.wait_epoch(1, 10_000, [straggler]) < story.world.timing.retry_ms
+
+
+def test_false_next_set_in_an_answer_does_not_make_the_block_invalid() -> None:
+    """P9: who serves the boundary block with other members is not believed, and others are asked.
+
+    The header commits to the members, so nothing about the block follows from a wrong list.
+    """
+    story = Story(calm(government=3, commercial=2))
+    straggler, others = 4, range(4)
+    lies = 0
+
+    def lie(target: int, message: Message) -> Message | None:
+        nonlocal lies
+        if lies or target != straggler:
+            return message
+        if not isinstance(message, BlockAnswer) or message.block is None:
+            return message
+        block = _decode_block(message.block)
+        if not block.next_validators:
+            return message
+        lies += 1
+        forged = replace(block, next_validators=block.next_validators[1:])
+        return replace(message, block=encode(forged))
+
+    story.wait_final(story.clients.submit(0), 1_000, range(5))
+    story.drop(lambda target, _: target == straggler)
+    story.propose_removal(story.world.universe.validators[2].name, others)
+    story.wait_epoch(1, 10_000, others)
+    for other in others:
+        story.world.nodes[other].filter = lie
+    story.wait_epoch(1, 30_000, [straggler])
+    assert lies == 1
 
 
 def test_boundary_block_that_misses_its_view_is_proposed_again() -> None:
