@@ -29,6 +29,7 @@ from ledger.operations import SPEC_OF, Operation
 from ledger.records import TRANSACTION_BYTES_MAX
 from ledger.text import MEMO_BYTES_MAX, validate_text
 from ledger.types import (
+    ADDRESS_BYTES,
     TIME_MS_MAX,
     Address,
     AddressField,
@@ -50,8 +51,9 @@ SIGNATURES_MAX: Final = 32
 _SIGNATURE_ENTRY_BYTES: Final = 1 + (2 + 32) + (2 + 64)
 """Array of two, byte string of 32, byte string of 64."""
 
-_SENDER_PLACE: Final = slice(4, 24)
-"""After the headers of the array and of the byte string, and the version in one byte."""
+SENDER_PLACE: Final = slice(4, 4 + ADDRESS_BYTES)
+"""Of the sender's address in every canonical encoding, without decoding it: behind the headers of
+the array and of the byte string, and the version in one byte."""
 
 _FIXED_ARRAY_MAX: Final = 15
 """Longest array whose msgpack header is one byte; longer ones take three."""
@@ -182,7 +184,7 @@ def sender_bytes(wire: bytes) -> Address:
 
     Every canonical encoding has it in the same place. Only decoding tells whether this is one.
     """
-    return Address(wire[_SENDER_PLACE])
+    return Address(wire[SENDER_PLACE])
 
 
 def transaction_id(chain_id: Digest, wire: bytes) -> Digest:

@@ -30,6 +30,7 @@ from ledger.events import (
     event_accounts,
     event_objects,
 )
+from ledger.transaction import SENDER_PLACE
 from ledger.types import ADDRESS_BYTES, Digest, Height
 from storage.schema import (
     INDEX,
@@ -110,7 +111,7 @@ class _Span:
         accounts, others, known = self._accounts, self._others, self._other_keys
         offset = bytes((height - self.first,))
         for index, wire, receipt in zip(INDEX, transactions, receipts, strict=False):
-            addresses = {wire[_SENDER]}
+            addresses = {wire[SENDER_PLACE]}
             keys: set[bytes] = set()
             for event in receipt.events:
                 event_type = type(event)
@@ -296,7 +297,4 @@ class _Places:
         return bytes(self._entry[number * PLACE_BYTES : (number + 1) * PLACE_BYTES])
 
 
-_SENDER: Final = slice(4, 4 + ADDRESS_BYTES)
-"""Place of the sender in a transaction's canonical bytes: behind one byte that begins the list, one
-of the version, and two that begin a byte string."""
 _ACCOUNT_PREFIX: Final = topic_key(TopicKind.ACCOUNT, bytes(ADDRESS_BYTES))[:-ADDRESS_BYTES]
