@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 TIMEOUT_S: Final = 10.0
 """How long a client waits for an answer unless told otherwise."""
 POLL_FIRST_S: Final = 0.05
+"""Before a transaction is asked for again; doubled each time. A node waits for one only while it
+takes the submission, so whoever comes later has to ask."""
 POLL_MAX_S: Final = 1.0
+"""Longest pause between two such questions."""
 FINAL_STATES: Final = frozenset({"finalized", "failed", "rejected", "expired"})
 """Once a transaction is in one of these states, it stays there."""
 PAGE_MAX: Final = 100

@@ -1,6 +1,6 @@
 """Signature checks, off the event loop, in chunks, in one thread.
 
-A signature costs 55 microseconds and is four fifths of the work for a transaction. One worker
+A signature costs 55 microseconds and is half of the work for a transaction. One worker
 thread checks chunks: libsodium releases the interpreter lock, the loop thread wins it back
 whenever it has work, so votes are not delayed by a flood of transactions (measured: round trip
 0.4 ms against 20 to 80 ms with checks on the loop). One task per signature would cost as much
@@ -20,7 +20,7 @@ from ledger.crypto import verify_many
 from node.costs import Costs
 
 CHUNK_SIGNATURES: Final = 128
-"""Signatures per hand-over to the thread: 7 ms of work, so that urgent work never waits longer."""
+"""Signatures per hand-over of what is not urgent: 7 ms of work, which urgent work may wait for."""
 
 SignatureItem = tuple[bytes, bytes, bytes]
 """Public key, message, signature."""

@@ -23,10 +23,13 @@ from mbi.localnet.genesis import DEV_ASSET
 from mbi.localnet.topology import PORT_DEFAULT
 
 BATCH: Final = 250
+"""Transactions per request: what a request costs is shared by enough of them."""
 SENDERS: Final = 1000
+"""So that the limit of pending transactions per account is never what is measured."""
 IN_FLIGHT: Final = 4000
 """About a second of work: more only waits, less leaves nodes without work now and then."""
 HALF_RATE_MIN: Final = 1.0
+"""Transactions per second offered to a network that finalised next to nothing."""
 
 
 @click.command("table")
